@@ -1,0 +1,2 @@
+//! confirmd: a double opt-in confirmation daemon.
+#![forbid(unsafe_code)]
