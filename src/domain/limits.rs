@@ -1,0 +1,348 @@
+//! How many confirmation mails one mailbox may be made to receive.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::MessageId;
+use super::list::{ListId, SenderId};
+use super::time::Timestamp;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The limits in force; confirmation mails that a third person can cause count against them.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Least time between two mails to one address for one list.
+    pub per_list: Duration,
+    /// Mails to one address by one sender in 24 hours.
+    pub per_sender_day: usize,
+    /// Mails to one address by one sender in 30 days without a confirm.
+    pub per_sender_month: usize,
+    /// Mails to one address over the whole installation in 24 hours.
+    pub per_installation_day: usize,
+    /// How long "that was not me" holds further confirmation mails.
+    pub hold: Duration,
+}
+
+/// What is remembered of one mailbox to keep the limits; stored under a keyed hash, beside no address.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Mails of the last 30 days.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    mails: Vec<Counted>,
+    /// Until when confirmation mails of a sender are held.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    holds: BTreeMap<SenderId, Timestamp>,
+    /// Until when those of every sender are held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held_everywhere: Option<Timestamp>,
+    /// When each sender last answered "you are already subscribed".
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    notices: BTreeMap<SenderId, Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Counted {
+    message: MessageId,
+    at: Timestamp,
+    sender: SenderId,
+    lists: Vec<ListId>,
+    /// Not yet handed to the relay.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unsent: bool,
+    /// Asked for through a link from the mailbox itself: it has a budget of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    own: bool,
+    /// Before the last confirm at this sender: it no longer counts over the month.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    confirmed: bool,
+}
+
+/// Why a mail is kept back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// The mailbox said "that was not me" to this sender.
+    Hold,
+    /// Every list had a mail within its interval, or has one that is not yet sent.
+    List,
+    /// The sender's limit.
+    Sender,
+    /// The installation's limit, or a hold for every sender: no sender is told.
+    Installation,
+}
+
+impl Withheld {
+    /// Returns the reason for the sender's eyes; none where it must not learn it.
+    pub fn told(self) -> Option<&'static str> {
+        match self {
+            Withheld::Hold => Some("hold"),
+            Withheld::List => Some("list_limit"),
+            Withheld::Sender => Some("sender_limit"),
+            Withheld::Installation => None,
+        }
+    }
+
+    /// Returns the reason for the operator's logs.
+    pub fn as_str(self) -> &'static str {
+        self.told().unwrap_or("installation_limit")
+    }
+}
+
+impl Ledger {
+    /// Decides which of the lists a confirmation mail may be sent for now.
+    ///
+    /// # Errors
+    /// Why none.
+    pub fn admit(
+        &self,
+        limits: &Limits,
+        now: Timestamp,
+        sender: &SenderId,
+        lists: &[ListId],
+        own: bool,
+    ) -> Result<Vec<ListId>, Withheld> {
+        let since = |span: Duration| self.mails.iter().filter(move |m| m.at > now - span);
+        let by_sender = |m: &&Counted| m.sender == *sender && m.own == own;
+
+        if self.held_everywhere.is_some_and(|until| until > now) {
+            return Err(Withheld::Installation);
+        }
+        if self.holds.get(sender).is_some_and(|until| *until > now) {
+            return Err(Withheld::Hold);
+        }
+        if since(DAY).count() >= limits.per_installation_day {
+            return Err(Withheld::Installation);
+        }
+        let month = since(MONTH).filter(by_sender).filter(|m| !m.confirmed);
+        if since(DAY).filter(by_sender).count() >= limits.per_sender_day
+            || month.count() >= limits.per_sender_month
+        {
+            return Err(Withheld::Sender);
+        }
+        let busy = |list: &ListId| {
+            self.mails.iter().any(|m| {
+                m.lists.contains(list) && m.own == own && (m.unsent || m.at > now - limits.per_list)
+            })
+        };
+        let free: Vec<_> = lists.iter().filter(|list| !busy(list)).cloned().collect();
+        if free.is_empty() {
+            return Err(Withheld::List);
+        }
+        Ok(free)
+    }
+
+    /// Counts a mail that is about to be sent, and forgets those of more than 30 days ago.
+    pub fn count(
+        &mut self,
+        message: MessageId,
+        now: Timestamp,
+        sender: &SenderId,
+        lists: &[ListId],
+        own: bool,
+    ) {
+        self.forget(now);
+        self.mails.push(Counted {
+            message,
+            at: now,
+            sender: sender.clone(),
+            lists: lists.to_vec(),
+            unsent: true,
+            own,
+            confirmed: false,
+        });
+    }
+
+    /// Notes that a counted mail has left, or never will.
+    pub fn settled(&mut self, message: MessageId, now: Timestamp) {
+        for mail in &mut self.mails {
+            if mail.message == message && mail.unsent {
+                mail.unsent = false;
+                mail.at = now;
+            }
+        }
+    }
+
+    /// Notes that the mailbox confirmed something at a sender.
+    pub fn confirmed(&mut self, sender: &SenderId) {
+        for mail in &mut self.mails {
+            mail.confirmed |= mail.sender == *sender;
+        }
+    }
+
+    /// Holds a sender's confirmation mails; returns whether that is new.
+    pub fn hold(&mut self, sender: &SenderId, until: Timestamp) -> bool {
+        self.holds.insert(sender.clone(), until).is_none()
+    }
+
+    /// Holds every sender's confirmation mails.
+    pub fn hold_everywhere(&mut self, until: Timestamp) {
+        self.held_everywhere = Some(until);
+    }
+
+    /// Lifts the hold for a sender, and the one for every sender.
+    pub fn lift(&mut self, sender: &SenderId) {
+        self.holds.remove(sender);
+        self.held_everywhere = None;
+    }
+
+    /// Returns until when a sender's confirmation mails are held.
+    pub fn held_until(&self, sender: &SenderId, now: Timestamp) -> Option<Timestamp> {
+        let own = self.holds.get(sender).copied();
+        own.max(self.held_everywhere).filter(|until| *until > now)
+    }
+
+    /// Tells whether the mails of every sender are held.
+    pub fn is_held_everywhere(&self, now: Timestamp) -> bool {
+        self.held_everywhere.is_some_and(|until| until > now)
+    }
+
+    /// Tells whether "you are already subscribed" may be said now, and remembers that it was.
+    pub fn notice(&mut self, sender: &SenderId, now: Timestamp) -> bool {
+        if self.notices.get(sender).is_some_and(|at| *at > now - DAY) {
+            return false;
+        }
+        self.notices.insert(sender.clone(), now);
+        true
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        self.mails.retain(|m| m.unsent || m.at > now - MONTH);
+        self.holds.retain(|_, until| *until > now);
+        self.notices.retain(|_, at| *at > now - DAY);
+        self.held_everywhere = self.held_everywhere.filter(|until| *until > now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        per_list: Duration::from_secs(600),
+        per_sender_day: 3,
+        per_sender_month: 6,
+        per_installation_day: 10,
+        hold: MONTH,
+    };
+
+    fn message(n: u8) -> MessageId {
+        MessageId::new(Timestamp::from_seconds(0), [n; 10])
+    }
+
+    fn at(minutes: i64) -> Timestamp {
+        Timestamp::from_seconds(1_700_000_000 + minutes * 60)
+    }
+
+    struct Mailbox(Ledger, u8);
+
+    impl Mailbox {
+        /// Signs up, and has the mail sent at once.
+        fn sign_up(&mut self, now: Timestamp, sender: &str, list: &str) -> Result<(), Withheld> {
+            let (sender, list) = (sender.parse().unwrap(), list.parse().unwrap());
+            let lists = self.0.admit(&LIMITS, now, &sender, &[list], false)?;
+            self.1 += 1;
+            self.0.count(message(self.1), now, &sender, &lists, false);
+            self.0.settled(message(self.1), now);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn one_mail_a_list_in_ten_minutes() {
+        let mut mailbox = Mailbox(Ledger::default(), 0);
+        assert_eq!(mailbox.sign_up(at(0), "acme", "weekly"), Ok(()));
+        assert_eq!(
+            mailbox.sign_up(at(9), "acme", "weekly"),
+            Err(Withheld::List)
+        );
+        assert_eq!(mailbox.sign_up(at(9), "acme", "offers"), Ok(()));
+        assert_eq!(mailbox.sign_up(at(10), "acme", "weekly"), Ok(()));
+    }
+
+    #[test]
+    fn a_mail_not_yet_sent_keeps_its_list_however_old() {
+        let (sender, list) = ("acme".parse().unwrap(), "weekly".parse().unwrap());
+        let mut ledger = Ledger::default();
+        ledger.count(
+            message(1),
+            at(0),
+            &sender,
+            std::slice::from_ref(&list),
+            false,
+        );
+        let lists = std::slice::from_ref(&list);
+        let later = at(60 * 24 * 40);
+        assert_eq!(
+            ledger.admit(&LIMITS, later, &sender, lists, false),
+            Err(Withheld::List)
+        );
+        ledger.settled(message(1), later);
+        assert!(
+            ledger
+                .admit(&LIMITS, later + LIMITS.per_list, &sender, lists, false)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn three_a_day_and_six_a_month_until_a_confirm() {
+        let mut mailbox = Mailbox(Ledger::default(), 0);
+        let day = 24 * 60;
+        for n in 0..3 {
+            assert_eq!(mailbox.sign_up(at(n * 20), "acme", "weekly"), Ok(()));
+        }
+        assert_eq!(
+            mailbox.sign_up(at(60), "acme", "weekly"),
+            Err(Withheld::Sender)
+        );
+        for n in 0..3 {
+            assert_eq!(
+                mailbox.sign_up(at(2 * day + n * 20), "acme", "weekly"),
+                Ok(())
+            );
+        }
+        assert_eq!(
+            mailbox.sign_up(at(4 * day), "acme", "weekly"),
+            Err(Withheld::Sender)
+        );
+        mailbox.0.confirmed(&"acme".parse().unwrap());
+        assert_eq!(mailbox.sign_up(at(4 * day), "acme", "weekly"), Ok(()));
+    }
+
+    #[test]
+    fn ten_a_day_over_the_installation_without_naming_it() {
+        let mut mailbox = Mailbox(Ledger::default(), 0);
+        for n in 0..10 {
+            assert_eq!(mailbox.sign_up(at(0), &format!("s{n}"), "weekly-x"), {
+                // Lists are unique over the installation; each sender has its own.
+                if n == 0 { Ok(()) } else { Err(Withheld::List) }
+            });
+        }
+        let mut mailbox = Mailbox(Ledger::default(), 0);
+        for n in 0..10 {
+            let (sender, list) = (format!("s{n}"), format!("l{n}"));
+            assert_eq!(mailbox.sign_up(at(0), &sender, &list), Ok(()));
+        }
+        let over = mailbox.sign_up(at(1), "s11", "l11").unwrap_err();
+        assert_eq!((over, over.told()), (Withheld::Installation, None));
+    }
+
+    #[test]
+    fn a_hold_keeps_one_sender_or_all_of_them() {
+        let acme: SenderId = "acme".parse().unwrap();
+        let mut mailbox = Mailbox(Ledger::default(), 0);
+        mailbox.0.hold(&acme, at(0) + LIMITS.hold);
+        assert_eq!(mailbox.sign_up(at(1), "acme", "a"), Err(Withheld::Hold));
+        assert_eq!(mailbox.sign_up(at(1), "other", "b"), Ok(()));
+        mailbox.0.hold_everywhere(at(0) + LIMITS.hold);
+        assert_eq!(
+            mailbox.sign_up(at(2), "other", "c"),
+            Err(Withheld::Installation)
+        );
+        mailbox.0.lift(&acme);
+        assert_eq!(mailbox.sign_up(at(3), "acme", "a"), Ok(()));
+    }
+}
