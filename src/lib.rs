@@ -1,4 +1,6 @@
 //! confirmd: a double opt-in confirmation daemon.
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod domain;
+pub mod token;

@@ -30,6 +30,7 @@ pub mod id;
 pub mod limits;
 pub mod list;
 pub mod locale;
+pub mod pepper;
 pub mod signup;
 pub mod subscription;
 pub mod time;
