@@ -3,4 +3,6 @@
 
 pub mod clock;
 pub mod domain;
+pub mod flow;
+pub mod store;
 pub mod token;

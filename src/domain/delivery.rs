@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::consent::Hash;
+use super::list::ListId;
 use super::time::Timestamp;
 
 named! {
@@ -36,6 +40,45 @@ named! {
         /// Perhaps sent; not sent again.
         Unknown = "unknown",
     }
+}
+
+/// What makes the bytes of a mail, fixed when it is first claimed and kept over all attempts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pinned {
+    /// The id of the link key.
+    pub link_key: String,
+    /// The hash of the templates.
+    pub template: Hash,
+    /// The Message-ID, without angle brackets.
+    pub message_id: String,
+    /// The Date.
+    pub date: Timestamp,
+    /// The MIME boundary.
+    pub boundary: String,
+}
+
+/// A list that a mail is about, and what the list said then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// The list.
+    pub list: ListId,
+    /// The hash of its facts.
+    pub facts: Hash,
+}
+
+/// What the relay answered last, without its words: those repeat addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// In which phase of the session.
+    pub phase: String,
+    /// What happened there: a class such as `reply`, `timeout` or `closed`.
+    pub cause: String,
+    /// The reply code (RFC 5321).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// The enhanced status code (RFC 3463).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enhanced: Option<String>,
 }
 
 /// How one attempt ended, as the retry rules see it.

@@ -1,0 +1,205 @@
+-- Times are microseconds since 1970 in UTC, ids UUIDv7 as 16 bytes, keyed hashes 16 bytes, SHA-256 hashes 32 bytes,
+-- JSON is TEXT. The twin of this file is migrations/postgres/0001_initial.sql.
+
+-- One mailbox over the whole installation. Its row is locked before anything about the mailbox is decided, and its
+-- ledger holds what the limits on confirmation mails rest on. No address is readable here.
+create table address (
+    mailbox    blob primary key check (length(mailbox) = 16),
+    ledger     text not null
+) strict, without rowid;
+
+-- One address at one sender.
+create table subscriber (
+    id         blob primary key,
+    sender     text not null,
+    identity   blob not null,                -- keyed hash of sender and canonical address
+    mailbox    blob not null references address (mailbox),
+    email      text not null,                -- as given at the first signup
+    locale     text not null,
+    created_at integer not null,
+    unique (sender, identity)
+) strict, without rowid;
+
+-- One subscriber on one list. The counter goes up with every unsubscribe and objection; a signup remembers it, and
+-- confirms only while it is unchanged.
+create table subscription (
+    id         blob primary key,
+    subscriber blob not null references subscriber (id),
+    list       text not null,
+    state      text not null check (state in
+        ('confirmed', 'attested', 'unsubscribed', 'objected', 'undeliverable', 'lapsed', 'unproven')),
+    basis      text not null check (basis in ('consent', 'soft_opt_in', 'none')),
+    since      integer not null,
+    counter    integer not null,
+    signup     blob,                         -- the signup that confirmed it
+    revision   integer not null,             -- of the list's words that were agreed to
+    locale     text not null,
+    restricted_at integer,
+    unique (subscriber, list)
+) strict, without rowid;
+
+-- A subscription whose subscriber was erased, so that its old links still end a later subscription.
+create table tombstone (
+    subscription blob primary key,
+    sender     text not null,
+    list       text not null,
+    identity   blob not null,
+    erased_at  integer not null
+) strict, without rowid;
+
+-- One request by one address for one or more lists.
+create table signup (
+    id         blob primary key,
+    sender     text not null,
+    subscriber blob not null references subscriber (id),
+    mailbox    blob not null references address (mailbox),
+    email      text not null,                -- as given: mail goes to this spelling
+    locale     text not null,
+    state      text not null check (state in ('accepted', 'sent', 'withheld', 'not_needed', 'undeliverable')),
+    created_at integer not null,
+    expires_at integer,                      -- the end of its link; set with the first claim of its mail
+    ended_at   integer,                      -- when the last of its lists ended
+    consent    text not null,                -- the facts of the first opt-in
+    ref        text,
+    attributes text,
+    redirect   text,
+    again_of   blob                          -- the expired signup whose page asked for this one
+) strict, without rowid;
+create index signup_subscriber on signup (subscriber);
+create index signup_expiring on signup (expires_at) where ended_at is null and expires_at is not null;
+
+create table signup_list (
+    signup     blob not null references signup (id) on delete cascade,
+    list       text not null,
+    state      text not null check (state in ('open', 'confirmed', 'declined', 'expired', 'withheld',
+        'already_confirmed', 'undeliverable', 'erased')),
+    reason     text,                         -- how it was declined
+    counter    integer not null,             -- of the subscription, when the signup came
+    facts      blob not null,                -- what the list said then
+    decided_at integer,
+    primary key (signup, list)
+) strict, without rowid;
+
+-- One mail that must be sent. What makes its bytes is pinned when it is first claimed.
+create table message (
+    id         blob primary key,
+    kind       text not null check (kind in ('confirmation', 'already_subscribed', 'welcome', 'goodbye')),
+    state      text not null check (state in ('queued', 'claimed', 'sent', 'withheld', 'cancelled', 'failed', 'unknown')),
+    sender     text not null,
+    subscriber blob not null,
+    mailbox    blob not null,
+    signup     blob,
+    lists      text not null,                -- [{"list", "facts"}]
+    created_at integer not null,
+    due_at     integer not null,
+    attempts   integer not null default 0,   -- that reached the relay
+    ambiguous  integer not null default 0,   -- of these, without an answer to the dot
+    claims     integer not null default 0,
+    claim      blob,                         -- token of the claim in force
+    lease_until integer,
+    pinned     text,                     -- link key, template, Message-ID, Date, boundary
+    outcome    text,                     -- of the last attempt: phase, code, enhanced code
+    settled_at integer
+) strict, without rowid;
+create index message_due on message (due_at) where state = 'queued';
+create index message_leased on message (lease_until) where state = 'claimed';
+create index message_signup on message (signup) where signup is not null;
+create index message_subscriber on message (subscriber);
+
+-- What happened, in the order in which it was written (ord) and, once sequenced, in the order of the trail (seq).
+create table event (
+    ord        integer primary key autoincrement,
+    id         blob not null unique,
+    type       text not null,
+    time       integer not null,
+    sender     text,
+    list       text,
+    subscriber blob,
+    signup     blob,
+    message    blob,
+    data       text not null,
+    seq        integer unique
+) strict;
+create index event_unsequenced on event (ord) where seq is null;
+create index event_subscriber on event (subscriber) where subscriber is not null;
+
+create trigger event_is_never_deleted before delete on event begin
+    select raise(abort, 'events are append-only');
+end;
+create trigger event_is_only_numbered before update on event
+    when old.seq is not null or new.seq is null
+      or new.ord is not old.ord or new.id is not old.id or new.type is not old.type or new.time is not old.time
+      or new.sender is not old.sender or new.list is not old.list or new.subscriber is not old.subscriber
+      or new.signup is not old.signup or new.message is not old.message or new.data is not old.data
+begin
+    select raise(abort, 'events are append-only');
+end;
+-- INSERT OR REPLACE deletes without firing the trigger above unless recursive_triggers is on.
+create trigger event_is_never_replaced before insert on event
+    when new.seq is not null
+      or exists (select 1 from event where id = new.id)
+      or exists (select 1 from event where ord = new.ord)
+begin
+    select raise(abort, 'events are append-only');
+end;
+
+create table trail_head (
+    one        integer primary key check (one = 1),
+    size       integer not null
+) strict;
+insert into trail_head (one, size) values (1, 0);
+
+-- What lists and senders said, by hash; words that were ever in force; the revision in force.
+create table facts (
+    hash       blob primary key,
+    body       text not null,
+    kept_at    integer not null
+) strict, without rowid;
+create table consent_text (
+    list       text not null,
+    hash       blob not null,
+    locale     text not null,
+    body       text not null,
+    revision   integer not null,
+    kept_at    integer not null,
+    primary key (list, hash, locale)
+) strict, without rowid;
+create table list (
+    id         text primary key,
+    sender     text not null,
+    revision   integer not null,
+    words      blob not null,
+    material   integer not null,             -- the last revision that changed materially
+    facts      blob not null references facts (hash),
+    closed_at  integer
+) strict, without rowid;
+create table template (
+    hash       blob primary key,
+    body       text not null,
+    kept_at    integer not null
+) strict, without rowid;
+
+create table api_key (
+    id         blob primary key,
+    sender     text not null,
+    scopes     text not null,
+    hash       blob not null unique,
+    created_at integer not null,
+    revoked_at integer
+) strict, without rowid;
+
+create table idempotency (
+    request    blob primary key,             -- keyed hash of API key, route and Idempotency-Key
+    fingerprint blob not null,
+    signup     blob not null,
+    created_at integer not null
+) strict, without rowid;
+create index idempotency_old on idempotency (created_at);
+
+create table keyring (
+    id         text primary key,
+    purpose    text not null check (purpose in ('links', 'pepper')),
+    state      text not null check (state in ('sign', 'verify', 'unsubscribe-only', 'in use')),
+    fingerprint blob not null,
+    created_at integer not null
+) strict, without rowid;

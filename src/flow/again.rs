@@ -1,0 +1,92 @@
+//! Somebody asks for a new mail on the page of an expired link: a new signup from the old one's facts.
+//!
+//! The link proves the mailbox, so this has a budget of its own.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::signup::{Request, write};
+use super::view::SignupView;
+use super::work::Work;
+use super::{Error, Flows};
+use crate::clock::random;
+use crate::domain::address::Address;
+use crate::domain::delivery::About;
+use crate::domain::id::SignupId;
+use crate::domain::signup::Confirm;
+use crate::store;
+
+/// What became of the wish.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// A new mail is on its way, from this press or from an earlier one.
+    OnItsWay(SignupView),
+    /// Nothing is expired, or nothing of it can be asked for again: the page says what is the case.
+    NotPossible(SignupView),
+    /// Nothing is known.
+    Unknown,
+}
+
+/// Asks once more for what expired.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn again(flows: &Arc<Flows>, id: SignupId) -> Result<Outcome, Error> {
+    let mut tx = flows.pool.begin().await?;
+    let work = Work::lock_signups(flows, &mut tx, &[id]).await?;
+    let now = flows.clock.now();
+    let in_force = flows.in_force();
+    let Some(view) = work.view(id, &in_force, now) else {
+        return Ok(Outcome::Unknown);
+    };
+    let expired = view.lists.iter();
+    let expired: Vec<_> = expired
+        .filter(|list| list.confirm == Confirm::Expired && !list.closed)
+        .collect();
+    if expired.is_empty() {
+        return Ok(Outcome::NotPossible(view));
+    }
+    let asked: BTreeSet<_> = expired.iter().map(|list| &list.row.list).collect();
+    let earlier = tx.signups_of(view.signup.subscriber).await?;
+    let waiting = |s: &store::signup::Signup| s.again_of == Some(id) && s.ended_at.is_none();
+    if earlier.iter().any(waiting) {
+        return Ok(Outcome::OnItsWay(view));
+    }
+    let entries = asked
+        .iter()
+        .filter_map(|list| in_force.catalog.list(list))
+        .collect::<Vec<_>>();
+    let asked_locale = Some(&view.signup.locale);
+    let Some(locale) = in_force.catalog.locale(&entries, asked_locale) else {
+        return Ok(Outcome::NotPossible(view));
+    };
+    let about = entries.iter().map(|entry| About {
+        list: entry.facts.list.id.clone(),
+        facts: entry.hash,
+    });
+    let email = Address::parse(&view.signup.email);
+    let email = email.map_err(|_| store::Error::corrupt("a stored address cannot be read"))?;
+    let request = Request {
+        sender: view.signup.sender.clone(),
+        email,
+        lists: about.collect(),
+        locale,
+        consent: view.signup.consent.clone(),
+        reference: view.signup.reference.clone(),
+        attributes: view.signup.attributes.clone(),
+        redirect: view.signup.redirect.clone(),
+        idempotency: None,
+        again_of: Some(id),
+    };
+    write(
+        flows,
+        &mut tx,
+        now,
+        &[(SignupId::new(now, random()), &request)],
+    )
+    .await?;
+    tx.commit().await?;
+    flows.mail_waits.notify_one();
+    flows.event_waits.notify_one();
+    Ok(Outcome::OnItsWay(view))
+}

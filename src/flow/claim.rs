@@ -1,0 +1,354 @@
+//! Mails whose time has come are claimed: here the limits are kept, and what makes a mail's bytes is pinned.
+//!
+//! Deciding at delivery, and not when a signup comes, is what keeps the answer to a signup the same for every address.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Flows;
+use super::work::Work;
+use crate::clock::random;
+use crate::domain::address::Address;
+use crate::domain::consent::Hash;
+use crate::domain::delivery::{About, MessageKind, MessageState, Pinned};
+use crate::domain::event::EventKind;
+use crate::domain::id::{MessageId, SubscriberId, SubscriptionId};
+use crate::domain::limits::Withheld;
+use crate::domain::list::{Facts, ListId};
+use crate::domain::locale::Locale;
+use crate::domain::signup::{Confirm, ListState, SignupState, confirm};
+use crate::domain::time::Timestamp;
+use crate::store::Error;
+use crate::store::message::{Claim, Message};
+use crate::store::signup::Signup;
+use crate::store::subscriber::Subscriber;
+
+/// A claimed mail with all that composing needs.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The mail, pinned.
+    pub message: Message,
+    /// What it is pinned to.
+    pub pinned: Pinned,
+    /// The token of the claim.
+    pub claim: Uuid,
+    /// To whom.
+    pub to: Address,
+    /// In which language.
+    pub locale: Locale,
+    /// What its lists say.
+    pub facts: Vec<Arc<Facts>>,
+    /// Their subscriptions, where there are any.
+    pub subscriptions: Vec<SubscriptionId>,
+    /// When the signup came.
+    pub asked_at: Timestamp,
+    /// On which site, where the list knows it.
+    pub site: Option<String>,
+    /// When the link ends.
+    pub expires: Option<Timestamp>,
+}
+
+/// What a claim brought.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// Mails to send.
+    pub jobs: Vec<Job>,
+    /// Mails that ended instead, and how.
+    pub ended: Vec<(MessageId, MessageState)>,
+}
+
+/// What is to become of one picked mail.
+enum Decision {
+    Send(Message, Option<Timestamp>),
+    End(MessageState),
+}
+
+/// Claims up to `limit` mails that are due.
+///
+/// # Errors
+/// When the database refuses; then nothing was claimed.
+pub async fn claim(
+    flows: &Flows,
+    limit: i64,
+    template: &(dyn Fn(MessageKind, &Locale) -> Hash + Send + Sync),
+) -> Result<Claimed, Error> {
+    let now = flows.clock.now();
+    let mut tx = flows.pool.begin().await?;
+    let lease_now = tx.lease_clock(now).await?;
+    tx.free_claims(Some(lease_now)).await?;
+    let picked = tx.pick_due(now, limit).await?;
+    if picked.is_empty() {
+        tx.commit().await?;
+        return Ok(Claimed::default());
+    }
+    let signups: Vec<_> = picked.iter().filter_map(|m| m.signup).collect();
+    let mut work = Work::lock_signups(flows, &mut tx, &signups).await?;
+    let people: Vec<SubscriberId> = picked.iter().map(|m| m.subscriber).collect();
+    let people = tx.subscribers(&people).await?;
+    let people: BTreeMap<_, _> = people.into_iter().map(|p| (p.id, p)).collect();
+
+    let mut claimed = Claimed::default();
+    let token = Uuid::from_bytes(random());
+    for message in picked {
+        let id = message.id;
+        let person = people.get(&message.subscriber);
+        let decision = match (message.kind, message.signup) {
+            (MessageKind::Confirmation, Some(signup)) => match work.signup(signup).cloned() {
+                Some(signup) => confirmation(flows, &mut work, message, &signup, now)?,
+                None => Decision::End(MessageState::Cancelled),
+            },
+            _ => Decision::Send(message, None),
+        };
+        match (decision, person) {
+            (Decision::Send(message, expires), Some(person)) => {
+                let job = job(flows, &work, message, person, token, expires, now, template).await?;
+                claimed.jobs.push(job);
+            }
+            (Decision::Send(..), None) => claimed.ended.push((id, MessageState::Cancelled)),
+            (Decision::End(state), _) => claimed.ended.push((id, state)),
+        }
+    }
+    let settings = &flows.settings;
+    let claim = Claim {
+        token,
+        lease_until: lease_now + settings.before_data + settings.lease_margin,
+    };
+    let messages: Vec<_> = claimed.jobs.iter().map(|job| job.message.clone()).collect();
+    tx.claim(&messages, claim).await?;
+    tx.end_picked(&claimed.ended, now).await?;
+    work.commit(flows, tx).await?;
+    Ok(claimed)
+}
+
+/// Decides what a confirmation mail still has to ask, and whether it may be sent now.
+fn confirmation(
+    flows: &Flows,
+    work: &mut Work,
+    mut message: Message,
+    signup: &Signup,
+    now: Timestamp,
+) -> Result<Decision, Error> {
+    let mut open = Vec::new();
+    let mut ended = 0;
+    for list in work.lists(signup.id).to_vec() {
+        // A first mail has no link yet whose end could have passed.
+        let mut standing = work.standing(signup, &list);
+        standing.expires = standing.expires.or(Some(now + flows.settings.before_data));
+        match confirm(standing, now) {
+            Confirm::Yes => open.push(About {
+                list: list.list,
+                facts: list.facts,
+            }),
+            Confirm::Already => {
+                let state = ListState::AlreadyConfirmed;
+                work.end_list(signup.id, &list.list, state, None, now);
+                ended += 1;
+            }
+            _ => {}
+        }
+    }
+    if message.pinned.is_some() {
+        // A further attempt: the same bytes or none.
+        let wanted = message.lists.iter().any(|about| open.contains(about));
+        let held = work.ledger(signup.mailbox).held_until(&signup.sender, now);
+        if wanted && held.is_none() {
+            return Ok(Decision::Send(message, signup.expires_at));
+        }
+        work.change_ledger(signup.mailbox).settled(message.id, now);
+        return Ok(Decision::End(MessageState::Cancelled));
+    }
+    if open.is_empty() {
+        return Ok(match ended {
+            0 => Decision::End(MessageState::Cancelled),
+            _ => nothing_new(work, message, signup, now),
+        });
+    }
+
+    let names: Vec<ListId> = open.iter().map(|about| about.list.clone()).collect();
+    let own = signup.again_of.is_some();
+    let admitted = if flows.is_exempt(signup.mailbox) {
+        Ok(names.clone())
+    } else {
+        let ledger = work.ledger(signup.mailbox);
+        let limits = &flows.settings.limits;
+        ledger.admit(limits, now, &signup.sender, &names, own)
+    };
+    let (admitted, left_out) = match admitted {
+        Ok(admitted) => (admitted, Withheld::List),
+        Err(reason) => (Vec::new(), reason),
+    };
+    let withheld: Vec<&ListId> = names.iter().filter(|n| !admitted.contains(n)).collect();
+    if !withheld.is_empty() {
+        for list in &withheld {
+            work.end_list(signup.id, list, ListState::Withheld, None, now);
+        }
+        withhold_event(flows, work, signup, &withheld, left_out, now);
+    }
+    if admitted.is_empty() {
+        if let Some(signup) = work.change_signup(signup.id) {
+            signup.state = SignupState::Withheld;
+        }
+        return Ok(Decision::End(MessageState::Withheld));
+    }
+    open.retain(|about| admitted.contains(&about.list));
+    let mut life = None;
+    for list in work.lists(signup.id) {
+        if admitted.contains(&list.list) {
+            let own = work.facts(list)?.list.link_life;
+            life = Some(life.map_or(own, |life: std::time::Duration| life.min(own)));
+        }
+    }
+    let expires = life.map(|life| now + life);
+    work.change_ledger(signup.mailbox)
+        .count(message.id, now, &signup.sender, &admitted, own);
+    if let Some(signup) = work.change_signup(signup.id) {
+        signup.expires_at = expires;
+    }
+    message.lists = open;
+    Ok(Decision::Send(message, expires))
+}
+
+/// Every list was confirmed already: one mail in a day says so, to whoever reads that mailbox.
+fn nothing_new(work: &mut Work, mut message: Message, signup: &Signup, now: Timestamp) -> Decision {
+    if let Some(signup) = work.change_signup(signup.id) {
+        signup.state = SignupState::NotNeeded;
+    }
+    if work
+        .change_ledger(signup.mailbox)
+        .notice(&signup.sender, now)
+    {
+        message.kind = MessageKind::AlreadySubscribed;
+        return Decision::Send(message, None);
+    }
+    Decision::End(MessageState::Cancelled)
+}
+
+/// The sender is not told of the installation's own limit; the operator is.
+fn withhold_event(
+    flows: &Flows,
+    work: &mut Work,
+    signup: &Signup,
+    lists: &[&ListId],
+    reason: Withheld,
+    now: Timestamp,
+) {
+    let names: Vec<&str> = lists.iter().map(|list| list.as_str()).collect();
+    let sender = reason.told().map(|_| &signup.sender);
+    let event = flows
+        .event(EventKind::SignupWithheld, now, sender)
+        .signup(signup.id)
+        .subscriber(signup.subscriber)
+        .with("reason", reason.as_str())
+        .with("lists", names);
+    work.events.push(event);
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call; a struct would only rename them"
+)]
+async fn job(
+    flows: &Flows,
+    work: &Work,
+    mut message: Message,
+    person: &Subscriber,
+    claim: Uuid,
+    expires: Option<Timestamp>,
+    now: Timestamp,
+    template: &(dyn Fn(MessageKind, &Locale) -> Hash + Send + Sync),
+) -> Result<Job, Error> {
+    let signup = message.signup.and_then(|id| work.signup(id));
+    let spelled = signup.map_or(&person.email, |signup| &signup.email);
+    let to = Address::parse(spelled);
+    let to = to.map_err(|_| Error::corrupt("a stored address cannot be read"))?;
+    let locale = signup
+        .map_or(&person.locale, |signup| &signup.locale)
+        .clone();
+    let mut facts = Vec::with_capacity(message.lists.len());
+    for about in &message.lists {
+        facts.push(flows.facts(about.facts).await?);
+    }
+    let first = facts.first();
+    let first = first.ok_or_else(|| Error::corrupt("a mail is about no list"))?;
+    let pinned = match message.pinned.clone() {
+        Some(pinned) => pinned,
+        None => {
+            let from = first.list.from.as_ref().unwrap_or(&first.sender.from);
+            Pinned {
+                link_key: flows.keys().links.signing().to_string(),
+                template: template(message.kind, &locale),
+                message_id: format!("{}@{}", message.id, from.address.domain()),
+                date: Timestamp::from_seconds(now.as_seconds()),
+                boundary: Uuid::from_bytes(random()).simple().to_string(),
+            }
+        }
+    };
+    message.pinned = Some(pinned.clone());
+    let subscriptions = message.lists.iter();
+    let subscriptions = subscriptions
+        .filter_map(|about| work.subscription(message.subscriber, &about.list))
+        .map(|subscription| subscription.id);
+    Ok(Job {
+        to,
+        locale,
+        subscriptions: subscriptions.collect(),
+        asked_at: signup.map_or(message.created_at, |signup| signup.created_at),
+        site: signup.and_then(|signup| site(&signup.consent.source, &facts)),
+        expires: expires.or(signup.and_then(|signup| signup.expires_at)),
+        facts,
+        claim,
+        pinned,
+        message,
+    })
+}
+
+/// The host of the form, only where every list names its origin: else anybody could put any name into the mail.
+fn site(source: &str, facts: &[Arc<Facts>]) -> Option<String> {
+    let url = url::Url::parse(source).ok()?;
+    let origin = url.origin().ascii_serialization();
+    let known = |facts: &Arc<Facts>| facts.list.origins.contains(&origin);
+    facts
+        .iter()
+        .all(known)
+        .then(|| url.host_str().map(str::to_owned))?
+}
+
+/// A mail that is about to be sent.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Which.
+    pub message: Message,
+    /// Under which claim.
+    pub claim: Uuid,
+}
+
+/// Looks once more, before the write that carries DATA, and renews the lease over what follows.
+///
+/// # Errors
+/// When the database refuses; then none may be sent.
+pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Error> {
+    let mut tx = flows.pool.begin().await?;
+    let now = flows.clock.now();
+    let settings = &flows.settings;
+    let lease = tx.lease_clock(now).await? + settings.after_data + settings.lease_margin;
+    let claims: Vec<_> = batch.iter().map(|s| (s.message.id, s.claim)).collect();
+    let held = tx.renew(&claims, lease).await?;
+    let signups: Vec<_> = batch.iter().filter_map(|s| s.message.signup).collect();
+    let work = Work::read_signups(&flows, &mut tx, &signups).await?;
+    tx.commit().await?;
+    let wanted = |message: &Message| match (message.kind, message.signup) {
+        (MessageKind::Confirmation, Some(id)) => work.signup(id).is_some_and(|signup| {
+            work.lists(id).iter().any(|list| {
+                message.lists.iter().any(|about| about.list == list.list)
+                    && confirm(work.standing(signup, list), now) == Confirm::Yes
+            })
+        }),
+        _ => true,
+    };
+    let answers = batch.iter();
+    Ok(answers
+        .map(|s| held.contains(&s.message.id) && wanted(&s.message))
+        .collect())
+}

@@ -1,0 +1,138 @@
+//! Somebody presses "confirm": each list that is still open becomes a confirmed subscription.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::view::SignupView;
+use super::work::{Work, blank};
+use super::{Flows, mail};
+use crate::domain::delivery::{About, MessageKind};
+use crate::domain::id::SignupId;
+use crate::domain::list::{ConfirmBy, ListId};
+use crate::domain::signup::{Confirm, ListState, confirm as decide};
+use crate::domain::subscription::Move;
+use crate::domain::time::Timestamp;
+use crate::store::Error;
+
+/// Which lists are meant.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// The only list that was offered; none if there are several.
+    Only,
+    /// Every list that was offered.
+    All,
+    /// These.
+    Lists(BTreeSet<ListId>),
+}
+
+/// One press.
+#[derive(Clone, Debug)]
+pub struct Press {
+    /// On the link of this signup.
+    pub signup: SignupId,
+    /// For these lists.
+    pub choice: Choice,
+    /// By the button, or by opening the link where the list allows it.
+    pub by: ConfirmBy,
+}
+
+/// What a press did.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The signup as it stands now; none if nothing is known of it.
+    pub view: Option<SignupView>,
+    /// The lists that this press confirmed.
+    pub confirmed: Vec<ListId>,
+}
+
+/// Confirms in one transaction, in the order of the presses.
+///
+/// # Errors
+/// When the database refuses; then nothing is confirmed.
+pub async fn confirm(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Outcome>, Error> {
+    let ids: Vec<SignupId> = batch.iter().map(|press| press.signup).collect();
+    let mut tx = flows.pool.begin().await?;
+    let mut work = Work::lock_signups(&flows, &mut tx, &ids).await?;
+    let now = flows.clock.now();
+    let in_force = flows.in_force();
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for press in &batch {
+        let confirmed = one(&flows, &mut work, press, now)?;
+        let view = work.view(press.signup, &in_force, now);
+        outcomes.push(Outcome { view, confirmed });
+    }
+    work.commit(&flows, tx).await?;
+    Ok(outcomes)
+}
+
+fn one(
+    flows: &Flows,
+    work: &mut Work,
+    press: &Press,
+    now: Timestamp,
+) -> Result<Vec<ListId>, Error> {
+    let mut confirmed = Vec::new();
+    let Some(signup) = work.signup(press.signup).cloned() else {
+        return Ok(confirmed);
+    };
+    let offered = work.lists(signup.id).iter();
+    let offered: Vec<_> = offered
+        .filter(|list| list.state != ListState::Withheld)
+        .cloned()
+        .collect();
+    let in_force = flows.in_force();
+    for list in &offered {
+        let meant = match &press.choice {
+            Choice::Only => offered.len() == 1,
+            Choice::All => true,
+            Choice::Lists(lists) => lists.contains(&list.list),
+        };
+        let closed = in_force.catalog.list(&list.list).is_none_or(|e| e.closed);
+        if !meant || closed {
+            continue;
+        }
+        match decide(work.standing(&signup, list), now) {
+            Confirm::Yes => {}
+            Confirm::Already => {
+                let ended = ListState::AlreadyConfirmed;
+                work.end_list(signup.id, &list.list, ended, None, now);
+                continue;
+            }
+            _ => continue,
+        }
+        let facts = work.facts(list)?.clone();
+        let revision = facts.list.revision;
+        let subscription = blank(now, signup.subscriber, &list.list, &signup, revision);
+        let by = match press.by {
+            ConfirmBy::Button => "button",
+            ConfirmBy::Link => "link opened; not proof of a human act",
+        };
+        work.move_subscription(flows, now, Move::Confirm, subscription, |mut event| {
+            event.sender = Some(signup.sender.clone());
+            event
+                .signup(signup.id)
+                .with("by", by)
+                .with("revision", revision)
+        });
+        work.end_list(signup.id, &list.list, ListState::Confirmed, None, now);
+        if facts.list.welcome {
+            work.mails.push(mail(
+                MessageKind::Welcome,
+                now,
+                &signup.sender,
+                signup.subscriber,
+                signup.mailbox,
+                Some(signup.id),
+                vec![About {
+                    list: list.list.clone(),
+                    facts: list.facts,
+                }],
+            ));
+        }
+        confirmed.push(list.list.clone());
+    }
+    if !confirmed.is_empty() {
+        work.change_ledger(signup.mailbox).confirmed(&signup.sender);
+    }
+    Ok(confirmed)
+}

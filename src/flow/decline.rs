@@ -1,0 +1,176 @@
+//! Somebody presses "no" on a confirmation mail: what is open is declined, what was confirmed by it ends.
+
+use std::sync::Arc;
+
+use super::Flows;
+use super::view::SignupView;
+use super::work::Work;
+use crate::domain::event::EventKind;
+use crate::domain::id::SignupId;
+use crate::domain::list::ListId;
+use crate::domain::signup::{Decline, ListState, Refuse, refuse};
+use crate::domain::subscription::Move;
+use crate::domain::time::Timestamp;
+use crate::store::Error;
+use crate::store::signup::Signup;
+use crate::store::subscriber::Subscription;
+
+/// What was pressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// "No".
+    Refuse(Decline),
+    /// "Send me confirmation mails again."
+    LiftHold,
+    /// "Hold them for every sender here."
+    HoldEverywhere,
+}
+
+/// One press.
+#[derive(Clone, Copy, Debug)]
+pub struct Press {
+    /// On the link of this signup.
+    pub signup: SignupId,
+    /// What.
+    pub wish: Wish,
+}
+
+/// What a press did.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The signup as it stands now; none if nothing is known of it.
+    pub view: Option<SignupView>,
+    /// The lists that this press declined.
+    pub declined: Vec<ListId>,
+    /// The lists that this press ended.
+    pub unsubscribed: Vec<ListId>,
+    /// Whether this press changed how confirmation mails are held.
+    pub hold_changed: bool,
+}
+
+/// Declines in one transaction, in the order of the presses.
+///
+/// # Errors
+/// When the database refuses; then nothing is declined.
+pub async fn decline(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Outcome>, Error> {
+    let ids: Vec<SignupId> = batch.iter().map(|press| press.signup).collect();
+    let mut tx = flows.pool.begin().await?;
+    let mut work = Work::lock_signups(&flows, &mut tx, &ids).await?;
+    let now = flows.clock.now();
+    let in_force = flows.in_force();
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for press in &batch {
+        let mut outcome = Outcome {
+            view: None,
+            declined: Vec::new(),
+            unsubscribed: Vec::new(),
+            hold_changed: false,
+        };
+        if let Some(signup) = work.signup(press.signup).cloned() {
+            match press.wish {
+                Wish::Refuse(how) => say_no(&flows, &mut work, &signup, how, now, &mut outcome),
+                Wish::LiftHold | Wish::HoldEverywhere => {
+                    outcome.hold_changed = hold(&flows, &mut work, &signup, press.wish, now);
+                }
+            }
+        }
+        outcome.view = work.view(press.signup, &in_force, now);
+        outcomes.push(outcome);
+    }
+    work.commit(&flows, tx).await?;
+    Ok(outcomes)
+}
+
+fn say_no(
+    flows: &Flows,
+    work: &mut Work,
+    signup: &Signup,
+    how: Decline,
+    now: Timestamp,
+    outcome: &mut Outcome,
+) {
+    for list in work.lists(signup.id).to_vec() {
+        match refuse(work.standing(signup, &list)) {
+            Refuse::Nothing => {}
+            Refuse::Decline => {
+                work.end_list(signup.id, &list.list, ListState::Declined, Some(how), now);
+                outcome.declined.push(list.list);
+            }
+            Refuse::Unsubscribe => {
+                let Some(old) = work.subscription(signup.subscriber, &list.list).cloned() else {
+                    continue;
+                };
+                leave(flows, work, signup, old, how, now);
+                outcome.unsubscribed.push(list.list);
+            }
+        }
+    }
+    if !outcome.declined.is_empty() {
+        let names: Vec<&str> = outcome.declined.iter().map(ListId::as_str).collect();
+        let event = flows
+            .event(EventKind::SignupDeclined, now, Some(&signup.sender))
+            .signup(signup.id)
+            .subscriber(signup.subscriber)
+            .with("how", how.as_str())
+            .with("lists", names);
+        work.events.push(event);
+    }
+    // "That was not me" counts also after a plain "no"; pressed again, it finds its hold and changes nothing.
+    let declined = |state| state == ListState::Declined;
+    let any = work.lists(signup.id).iter().any(|l| declined(l.state));
+    let held = work.ledger(signup.mailbox);
+    if how.holds() && any && held.held_until(&signup.sender, now).is_none() {
+        let until = now + flows.settings.limits.hold;
+        work.change_ledger(signup.mailbox)
+            .hold(&signup.sender, until);
+        outcome.hold_changed = true;
+        if outcome.declined.is_empty() {
+            changed(flows, work, signup, "held", now);
+        }
+    }
+}
+
+fn leave(
+    flows: &Flows,
+    work: &mut Work,
+    signup: &Signup,
+    old: Subscription,
+    how: Decline,
+    now: Timestamp,
+) {
+    let sender = signup.sender.clone();
+    work.move_subscription(flows, now, Move::Unsubscribe, old, |mut event| {
+        event.sender = Some(sender);
+        event
+            .signup(signup.id)
+            .with("by", "decline_link")
+            .with("how", how.as_str())
+    });
+}
+
+fn hold(flows: &Flows, work: &mut Work, signup: &Signup, wish: Wish, now: Timestamp) -> bool {
+    let ledger = work.ledger(signup.mailbox);
+    let what = match wish {
+        Wish::LiftHold if ledger.held_until(&signup.sender, now).is_some() => {
+            work.change_ledger(signup.mailbox).lift(&signup.sender);
+            "lifted"
+        }
+        Wish::HoldEverywhere if !ledger.is_held_everywhere(now) => {
+            let until = now + flows.settings.limits.hold;
+            work.change_ledger(signup.mailbox).hold_everywhere(until);
+            "held_everywhere"
+        }
+        _ => return false,
+    };
+    changed(flows, work, signup, what, now);
+    true
+}
+
+fn changed(flows: &Flows, work: &mut Work, signup: &Signup, what: &str, now: Timestamp) {
+    let event = flows
+        .event(EventKind::SubscriberChanged, now, Some(&signup.sender))
+        .signup(signup.id)
+        .subscriber(signup.subscriber)
+        .with("confirmation_mails", what);
+    work.events.push(event);
+}

@@ -1,0 +1,103 @@
+//! Gates: requests that wait while a commit runs go into the next one together.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Error, Flows};
+use crate::store;
+
+/// The most requests that one transaction takes.
+const BATCH: usize = 256;
+
+type Waiting<I, O> = (I, oneshot::Sender<Result<O, Error>>);
+
+/// The entrance to a hot flow.
+///
+/// There is no timer: a lone request runs alone at once, and under load the batch grows to what one commit lets wait.
+pub struct Gate<I, O> {
+    queue: mpsc::Sender<Waiting<I, O>>,
+}
+
+impl<I, O> Clone for Gate<I, O> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: self.queue.clone(),
+        }
+    }
+}
+
+impl<I: Clone + Send + 'static, O: Send + 'static> Gate<I, O> {
+    /// Opens a gate before a flow; at most `bound` requests wait.
+    ///
+    /// Its task ends when the last entrance is dropped.
+    pub fn open<F, R>(flows: Arc<Flows>, bound: usize, flow: F) -> Self
+    where
+        F: Fn(Arc<Flows>, Vec<I>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Vec<O>, store::Error>> + Send,
+    {
+        let (queue, mut waiting) = mpsc::channel::<Waiting<I, O>>(bound.max(1));
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while waiting.recv_many(&mut batch, BATCH).await > 0 {
+                run(&flows, &flow, std::mem::take(&mut batch)).await;
+            }
+        });
+        Self { queue }
+    }
+
+    /// Runs the flow for one request and returns after its commit.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] at once when too many wait; else what the database said.
+    pub async fn pass(&self, item: I) -> Result<O, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.queue
+            .try_send((item, answer))
+            .map_err(|_| Error::Busy)?;
+        answered.await.unwrap_or(Err(Error::Busy))
+    }
+}
+
+async fn run<I, O, F, R>(flows: &Arc<Flows>, flow: &F, batch: Vec<Waiting<I, O>>)
+where
+    I: Clone,
+    F: Fn(Arc<Flows>, Vec<I>) -> R,
+    R: Future<Output = Result<Vec<O>, store::Error>>,
+{
+    let (items, answers): (Vec<I>, Vec<_>) = batch.into_iter().unzip();
+    match flow(flows.clone(), items.clone()).await {
+        Ok(outcomes) => {
+            for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                // Whoever hung up has missed the answer; what was done stays done.
+                let _ = answer.send(Ok(outcome));
+            }
+        }
+        // A failed COMMIT may have been stored: nobody may be told otherwise, and nothing may run twice here.
+        Err(error) if answers.len() == 1 || error.is_unknown() || error.is_fatal() => {
+            let error = report(flows, error);
+            for answer in answers {
+                let _ = answer.send(Err(error.clone()));
+            }
+        }
+        Err(_) => {
+            for (item, answer) in items.into_iter().zip(answers) {
+                let outcome = match flow(flows.clone(), vec![item]).await {
+                    Ok(mut outcomes) => outcomes.pop().ok_or(Error::Busy),
+                    Err(error) => Err(report(flows, error)),
+                };
+                let _ = answer.send(outcome);
+            }
+        }
+    }
+}
+
+/// Logs a failure of the database once, where it happened.
+fn report(flows: &Flows, error: store::Error) -> Error {
+    tracing::error!(error = %error, "the database refused a write");
+    if error.is_fatal() {
+        flows.broken.notify_one();
+    }
+    Error::from(error)
+}

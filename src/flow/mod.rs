@@ -1,0 +1,248 @@
+//! Everything that can happen, one file each: lock, read, decide with `domain`, write state, events and mails in one
+//! transaction.
+//!
+//! Hot flows take a batch and pass through a [`gate`]; rare ones take a plain transaction.
+
+pub mod again;
+pub mod api_key;
+pub mod claim;
+pub mod confirm;
+pub mod decline;
+pub mod expire;
+pub mod gate;
+pub mod keyring;
+pub mod register;
+pub mod settle;
+pub mod show;
+pub mod signup;
+pub mod unsubscribe;
+pub mod view;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::clock::{Clock, random};
+use crate::domain::address::Address;
+use crate::domain::consent::{Hash, Keep};
+use crate::domain::delivery::{About, MessageKind, MessageState};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::{EventId, MessageId, SignupId, SubscriberId};
+use crate::domain::limits::Limits;
+use crate::domain::list::{Catalog, Facts, ListId, SenderId};
+use crate::domain::pepper::{Keyed, Pepper};
+use crate::domain::time::Timestamp;
+use crate::store::message::Message;
+use crate::store::{self, Pool};
+use crate::token::LinkKeys;
+
+/// The secrets of an installation.
+#[derive(Clone)]
+pub struct Keys {
+    /// Sign links.
+    pub links: LinkKeys,
+    /// Makes keyed hashes.
+    pub pepper: Pepper,
+}
+
+/// What flows are told by configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Limits on confirmation mails.
+    pub limits: Limits,
+    /// Test addresses to which no limit applies.
+    pub exempt: Vec<Address>,
+    /// What is kept of IP addresses.
+    pub keep_ip: Keep,
+    /// What is kept of user agents.
+    pub keep_user_agent: Keep,
+    /// How far a lease reaches past the phase in progress.
+    pub lease_margin: Duration,
+    /// The longest time from a claim to the write that carries DATA.
+    pub before_data: Duration,
+    /// The longest time from there to the final reply.
+    pub after_data: Duration,
+    /// How long requests are remembered for their repeats.
+    pub keep_requests: Duration,
+}
+
+/// What every flow needs.
+pub struct Flows {
+    /// The database.
+    pub pool: Pool,
+    /// The time.
+    pub clock: Clock,
+    /// What configuration says.
+    pub settings: Settings,
+    /// Rings when a mail was queued.
+    pub mail_waits: Notify,
+    /// Rings when an event was written.
+    pub event_waits: Notify,
+    /// Rings when the database failed in a way that leaves earlier writes in doubt.
+    pub broken: Notify,
+    keys: RwLock<Arc<Keys>>,
+    in_force: RwLock<Arc<InForce>>,
+    facts: RwLock<HashMap<Hash, Arc<Facts>>>,
+    exempt: BTreeSet<Keyed>,
+}
+
+/// The lists in force and the words that ever were.
+#[derive(Clone, Debug, Default)]
+pub struct InForce {
+    /// Senders and lists.
+    pub catalog: Catalog,
+    /// Hashes of words that a signup may name.
+    pub words: BTreeSet<(ListId, Hash)>,
+    /// The last material revision of each list.
+    pub material: BTreeMap<ListId, i64>,
+}
+
+/// Why a flow could not do its work; nothing of it is in force.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// More requests wait than the gate lets wait.
+    #[error("too many requests wait for the database")]
+    Busy,
+    /// The database.
+    #[error(transparent)]
+    Store(Arc<store::Error>),
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Error::Store(Arc::new(error))
+    }
+}
+
+impl Error {
+    /// Tells whether trying again later may help.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Error::Busy => true,
+            Error::Store(error) => error.is_unavailable() || error.is_unknown(),
+        }
+    }
+}
+
+impl Flows {
+    /// Puts together what flows need.
+    pub fn new(
+        pool: Pool,
+        clock: Clock,
+        settings: Settings,
+        keys: Keys,
+        in_force: InForce,
+    ) -> Self {
+        let exempt = settings.exempt.iter().map(|a| keys.pepper.mailbox(a));
+        let exempt = exempt.collect();
+        let facts = in_force.catalog.lists();
+        let facts = facts.map(|entry| (entry.hash, entry.facts.clone()));
+        Self {
+            facts: RwLock::new(facts.collect()),
+            exempt,
+            pool,
+            clock,
+            settings,
+            mail_waits: Notify::new(),
+            event_waits: Notify::new(),
+            broken: Notify::new(),
+            keys: RwLock::new(Arc::new(keys)),
+            in_force: RwLock::new(Arc::new(in_force)),
+        }
+    }
+
+    /// Returns the keys in force.
+    pub fn keys(&self) -> Arc<Keys> {
+        self.keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts other link keys in force; the pepper never changes.
+    pub fn set_keys(&self, keys: Keys) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    /// Returns the lists in force.
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.in_force
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts other lists in force.
+    pub fn set_in_force(&self, in_force: InForce) {
+        self.facts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(in_force.catalog.lists().map(|e| (e.hash, e.facts.clone())));
+        *self
+            .in_force
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(in_force);
+    }
+
+    /// Returns facts by hash: those in force, those seen before, else those kept in the database.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or does not have them.
+    pub async fn facts(&self, hash: Hash) -> Result<Arc<Facts>, store::Error> {
+        let known = self.facts.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(facts) = known.get(&hash) {
+            return Ok(facts.clone());
+        }
+        drop(known);
+        let facts = self.pool.read().await?.facts(hash).await?;
+        let facts = facts.ok_or_else(|| store::Error::corrupt("facts of a list are missing"))?;
+        let facts = Arc::new(facts);
+        self.facts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(hash, facts.clone());
+        Ok(facts)
+    }
+
+    /// Tells whether no limit applies to a mailbox.
+    fn is_exempt(&self, mailbox: Keyed) -> bool {
+        self.exempt.contains(&mailbox)
+    }
+
+    fn event(&self, kind: EventKind, now: Timestamp, sender: Option<&SenderId>) -> Event {
+        Event::of(EventId::new(now, random()), kind, now, sender)
+    }
+}
+
+/// Makes a mail that is due at once.
+fn mail(
+    kind: MessageKind,
+    now: Timestamp,
+    sender: &SenderId,
+    subscriber: SubscriberId,
+    mailbox: Keyed,
+    signup: Option<SignupId>,
+    lists: Vec<About>,
+) -> Message {
+    Message {
+        id: MessageId::new(now, random()),
+        kind,
+        state: MessageState::Queued,
+        sender: sender.clone(),
+        subscriber,
+        mailbox,
+        signup,
+        lists,
+        created_at: now,
+        due_at: now,
+        attempts: 0,
+        ambiguous: 0,
+        claims: 0,
+        pinned: None,
+        outcome: None,
+        settled_at: None,
+    }
+}

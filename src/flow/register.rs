@@ -1,0 +1,197 @@
+//! Lists come into force: what the configuration says is compared with what was registered, and kept by hash.
+
+use std::collections::BTreeMap;
+
+use super::InForce;
+use crate::clock::random;
+use crate::domain::consent::Hash;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::EventId;
+use crate::domain::list::{Catalog, Change, Entry};
+use crate::domain::time::Timestamp;
+use crate::store::list::{Registered, Words};
+use crate::store::{self, Pool, Tx};
+
+/// Why a set of lists cannot come into force; the set before stays.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The list belonged to another sender.
+    #[error(
+        "lists.{list}.sender: {list} belongs to {sender}; a list never moves, consent given to one company is not another's"
+    )]
+    Moved {
+        /// The list.
+        list: String,
+        /// Its sender.
+        sender: String,
+    },
+    /// Title or words changed under the same number.
+    #[error(
+        "lists.{list}.revision: title or consent differ from revision {revision}; write revision = {next} and change = \"editorial\" or \"material\""
+    )]
+    SameRevision {
+        /// The list.
+        list: String,
+        /// The registered revision.
+        revision: i64,
+        /// The next one.
+        next: i64,
+    },
+    /// A lower number.
+    #[error(
+        "lists.{list}.revision: {given} is lower than {registered}, which is in force; words are never taken back, write a higher revision"
+    )]
+    Lower {
+        /// The list.
+        list: String,
+        /// What the configuration says.
+        given: i64,
+        /// What is registered.
+        registered: i64,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// Registers the configured lists and returns what is in force.
+///
+/// # Errors
+/// See [`RegisterError`]; then nothing was registered.
+pub async fn register(
+    pool: &Pool,
+    catalog: Catalog,
+    now: Timestamp,
+) -> Result<InForce, RegisterError> {
+    let mut tx = pool.begin().await?;
+    tx.lock_registers().await?;
+    let mut events = Vec::new();
+    let registered = tx.registered_lists().await?;
+    let before: BTreeMap<_, _> = registered.iter().map(|r| (&r.id, r)).collect();
+    for entry in catalog.lists() {
+        let old = before.get(&entry.facts.list.id).copied();
+        if let Some(event) = one(&mut tx, entry, old, now).await? {
+            events.push(event);
+        }
+    }
+    for gone in registered.iter().filter(|r| catalog.list(&r.id).is_none()) {
+        if gone.closed_at.is_none() {
+            let closed = Registered {
+                closed_at: Some(now),
+                ..gone.clone()
+            };
+            tx.register_list(&closed).await?;
+            events.push(event(EventKind::ListClosed, gone, now));
+        }
+    }
+    tx.append(&events).await?;
+    let in_force = load(&mut tx, catalog).await?;
+    tx.commit().await?;
+    Ok(in_force)
+}
+
+/// Compares the configured lists with those registered, writing nothing.
+///
+/// # Errors
+/// See [`RegisterError`].
+pub async fn check(pool: &Pool, catalog: &Catalog) -> Result<(), RegisterError> {
+    let registered = pool.read().await?.registered_lists().await?;
+    let before: BTreeMap<_, _> = registered.iter().map(|r| (&r.id, r)).collect();
+    for entry in catalog.lists() {
+        if let Some(old) = before.get(&entry.facts.list.id) {
+            compare(entry, old)?;
+        }
+    }
+    Ok(())
+}
+
+async fn one(
+    tx: &mut Tx,
+    entry: &Entry,
+    old: Option<&Registered>,
+    now: Timestamp,
+) -> Result<Option<Event>, RegisterError> {
+    let list = &entry.facts.list;
+    let material = match old {
+        Some(old) => compare(entry, old)?,
+        None => i64::from(list.revision),
+    };
+    let new = Registered {
+        id: list.id.clone(),
+        sender: list.sender.clone(),
+        revision: i64::from(list.revision),
+        words: list.words_hash(),
+        material,
+        facts: entry.hash,
+        closed_at: None,
+    };
+    if old.is_some_and(|old| old.facts == new.facts && old.closed_at.is_none()) {
+        return Ok(None);
+    }
+    tx.keep_facts(&entry.facts, now).await?;
+    let words = list.consent.iter().map(|(locale, body)| Words {
+        list: list.id.clone(),
+        hash: Hash::of(body.as_bytes()),
+        locale: locale.clone(),
+        body: body.clone(),
+        revision: new.revision,
+    });
+    tx.keep_words(&words.collect::<Vec<_>>(), now).await?;
+    tx.register_list(&new).await?;
+    Ok(Some(event(EventKind::ListChanged, &new, now)))
+}
+
+/// Returns the last material revision, if the list may come into force.
+fn compare(entry: &Entry, old: &Registered) -> Result<i64, RegisterError> {
+    let list = &entry.facts.list;
+    let name = || list.id.to_string();
+    let revision = i64::from(list.revision);
+    if old.sender != list.sender {
+        return Err(RegisterError::Moved {
+            list: name(),
+            sender: old.sender.to_string(),
+        });
+    }
+    if revision < old.revision {
+        return Err(RegisterError::Lower {
+            list: name(),
+            given: revision,
+            registered: old.revision,
+        });
+    }
+    if revision == old.revision && list.words_hash() != old.words {
+        return Err(RegisterError::SameRevision {
+            list: name(),
+            revision,
+            next: revision + 1,
+        });
+    }
+    let is_new = revision > old.revision && list.change == Some(Change::Material);
+    Ok(if is_new { revision } else { old.material })
+}
+
+/// Adds closed lists from what was kept, and the words that were ever in force.
+async fn load(tx: &mut Tx, mut catalog: Catalog) -> Result<InForce, store::Error> {
+    let mut material = BTreeMap::new();
+    for list in tx.registered_lists().await? {
+        material.insert(list.id.clone(), list.material);
+        if list.closed_at.is_some() {
+            let facts = tx.facts(list.facts).await?;
+            let facts =
+                facts.ok_or_else(|| store::Error::corrupt("facts of a list are missing"))?;
+            catalog.close(facts);
+        }
+    }
+    Ok(InForce {
+        words: tx.all_words().await?.into_iter().collect(),
+        catalog,
+        material,
+    })
+}
+
+fn event(kind: EventKind, list: &Registered, now: Timestamp) -> Event {
+    Event::of(EventId::new(now, random()), kind, now, Some(&list.sender))
+        .list(&list.id)
+        .with("revision", list.revision)
+        .with("facts", list.facts.to_string())
+}

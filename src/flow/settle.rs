@@ -1,0 +1,174 @@
+//! What became of an attempt is written down by whoever still holds the claim.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Flows;
+use super::work::Work;
+use crate::clock::random;
+use crate::domain::delivery::{Answer, Attempt, LIFE, MessageKind, MessageState, Next, after};
+use crate::domain::event::EventKind;
+use crate::domain::signup::{ListState, SignupState};
+use crate::domain::time::Timestamp;
+use crate::store::Error;
+use crate::store::message::{Message, Settlement};
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub struct Result {
+    /// Of which mail.
+    pub message: Message,
+    /// Under which claim.
+    pub claim: Uuid,
+    /// How.
+    pub attempt: Attempt,
+    /// What the relay answered.
+    pub answer: Option<Answer>,
+    /// The last moment at which sending makes sense: the end of the link.
+    pub expires: Option<Timestamp>,
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The mail ends, or goes on.
+    Settled(Next),
+    /// The lease had ended: another process has or had the mail, and this result changes nothing.
+    TooLate,
+}
+
+/// Settles attempts in one transaction.
+///
+/// # Errors
+/// When the database refuses; the leases then end by themselves, and the mails are sent again.
+pub async fn settle(
+    flows: Arc<Flows>,
+    batch: Vec<Result>,
+) -> std::result::Result<Vec<Outcome>, Error> {
+    let now = flows.clock.now();
+    let plans: Vec<(Next, Settlement)> = batch.iter().map(|result| plan(result, now)).collect();
+    let mut rows: Vec<Settlement> = plans.iter().map(|(_, row)| row.clone()).collect();
+    rows.sort_by_key(|row| row.id);
+
+    let mut tx = flows.pool.begin().await?;
+    let settled = tx.settle(&rows).await?;
+    let signups: Vec<_> = batch.iter().filter_map(|r| r.message.signup).collect();
+    let mut work = Work::lock_signups(&flows, &mut tx, &signups).await?;
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for (result, (next, row)) in batch.iter().zip(&plans) {
+        if !settled.contains(&result.message.id) {
+            outcomes.push(Outcome::TooLate);
+            continue;
+        }
+        follow(&flows, &mut work, result, row, *next, now);
+        outcomes.push(Outcome::Settled(*next));
+    }
+    work.commit(&flows, tx).await?;
+    Ok(outcomes)
+}
+
+fn plan(result: &Result, now: Timestamp) -> (Next, Settlement) {
+    let message = &result.message;
+    // An attempt that was stopped by us, or cut off before anything was said, does not count.
+    let tried = i64::from(result.attempt != Attempt::Stopped);
+    let attempts = message.attempts + tried;
+    let ambiguous = message.ambiguous + i64::from(result.attempt == Attempt::Ambiguous);
+    let first = message
+        .pinned
+        .as_ref()
+        .map_or(message.created_at, |p| p.date);
+    let end = (first + LIFE).min(result.expires.unwrap_or(first + LIFE));
+    let [jitter] = random::<1>();
+    let small = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+    let next = after(
+        result.attempt,
+        now,
+        small(attempts),
+        small(ambiguous),
+        end,
+        jitter,
+    );
+    let (state, due_at) = match next {
+        Next::End(state) => (state, message.due_at),
+        Next::Retry(at) => (MessageState::Queued, at),
+    };
+    let row = Settlement {
+        id: message.id,
+        claim: result.claim,
+        state,
+        due_at,
+        attempts,
+        ambiguous,
+        outcome: result.answer.clone(),
+        at: now,
+    };
+    (next, row)
+}
+
+/// Carries the end of a mail over to its signup, and appends its event.
+fn follow(
+    flows: &Flows,
+    work: &mut Work,
+    result: &Result,
+    row: &Settlement,
+    next: Next,
+    now: Timestamp,
+) {
+    let message = &result.message;
+    let kind = match next {
+        Next::Retry(_) => Some(EventKind::MessageDeferred),
+        Next::End(MessageState::Sent) => Some(EventKind::MessageSent),
+        Next::End(MessageState::Failed) => Some(EventKind::MessageFailed),
+        Next::End(MessageState::Unknown) => Some(EventKind::MessageUnknown),
+        Next::End(_) => None,
+    };
+    if let Some(kind) = kind {
+        let mut event = flows
+            .event(kind, now, Some(&message.sender))
+            .subscriber(message.subscriber)
+            .message(message.id)
+            .with("kind", message.kind.as_str())
+            .with("attempt", row.attempts);
+        event.signup = message.signup;
+        if let Some(answer) = &result.answer {
+            event = event
+                .with("phase", answer.phase.clone())
+                .with("cause", answer.cause.clone());
+            if let Some(code) = answer.code {
+                event = event.with("code", code);
+            }
+            if let Some(enhanced) = &answer.enhanced {
+                event = event.with("enhanced", enhanced.clone());
+            }
+        }
+        if let Next::Retry(at) = next {
+            event = event.with("next", at.to_string());
+        }
+        work.events.push(event);
+    }
+    let (Some(id), MessageKind::Confirmation) = (message.signup, message.kind) else {
+        return;
+    };
+    let Some(signup) = work.signup(id).cloned() else {
+        return;
+    };
+    let Next::End(state) = next else { return };
+    work.change_ledger(signup.mailbox).settled(message.id, now);
+    let ends = match state {
+        MessageState::Sent | MessageState::Unknown => SignupState::Sent,
+        MessageState::Failed => SignupState::Undeliverable,
+        _ => return,
+    };
+    if let Some(signup) = work.change_signup(id) {
+        signup.state = ends;
+    }
+    if ends == SignupState::Undeliverable {
+        for list in work.lists(id).to_vec() {
+            if list.state == ListState::Open {
+                let state = ListState::Undeliverable;
+                work.end_list(id, &list.list, state, None, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! A signup is accepted: written down with its mail and its event, the same way whatever is known of the address.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Flows, mail};
+use crate::clock::random;
+use crate::domain::address::Address;
+use crate::domain::consent::Consent;
+use crate::domain::delivery::{About, MessageKind};
+use crate::domain::event::EventKind;
+use crate::domain::id::{SignupId, SubscriberId};
+use crate::domain::list::SenderId;
+use crate::domain::locale::Locale;
+use crate::domain::pepper::Keyed;
+use crate::domain::signup::SignupState;
+use crate::domain::time::Timestamp;
+use crate::store::idempotency;
+use crate::store::signup::Signup;
+use crate::store::subscriber::Subscriber;
+use crate::store::{Error, Tx};
+
+/// One signup, parsed and checked.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// At which sender.
+    pub sender: SenderId,
+    /// Who.
+    pub email: Address,
+    /// For which lists, without repeats, and what these say.
+    pub lists: Vec<About>,
+    /// In which language; every list has words in it.
+    pub locale: Locale,
+    /// The facts of the first opt-in.
+    pub consent: Consent,
+    /// The backend's own reference.
+    pub reference: Option<String>,
+    /// What the backend wants to know again.
+    pub attributes: Option<Value>,
+    /// Where the result page may lead.
+    pub redirect: Option<String>,
+    /// Keyed hashes of the Idempotency-Key and of the body.
+    pub idempotency: Option<(Keyed, Keyed)>,
+    /// The expired signup whose page asked for this one.
+    pub again_of: Option<SignupId>,
+}
+
+/// What became of a signup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is on stable storage, now or since an earlier request with the same key and body.
+    Accepted(SignupId),
+    /// The Idempotency-Key was used for another body.
+    KeyReused,
+}
+
+/// Accepts signups in one transaction.
+///
+/// # Errors
+/// When the database refuses; then none is accepted.
+pub async fn sign_up(flows: Arc<Flows>, batch: Vec<Request>) -> Result<Vec<Outcome>, Error> {
+    let now = flows.clock.now();
+    let mut tx = flows.pool.begin().await?;
+    let ids: Vec<SignupId> = batch.iter().map(|_| SignupId::new(now, random())).collect();
+    let outcomes = remember(&mut tx, now, &batch, &ids).await?;
+    let fresh: Vec<(SignupId, &Request)> = ids
+        .iter()
+        .zip(&batch)
+        .zip(&outcomes)
+        .filter(|((id, _), outcome)| **outcome == Outcome::Accepted(**id))
+        .map(|(pair, _)| (*pair.0, pair.1))
+        .collect();
+    if !fresh.is_empty() {
+        write(&flows, &mut tx, now, &fresh).await?;
+    }
+    tx.commit().await?;
+    flows.mail_waits.notify_one();
+    flows.event_waits.notify_one();
+    Ok(outcomes)
+}
+
+/// Answers what was asked before under the same key; everything else is accepted under its new id.
+async fn remember(
+    tx: &mut Tx,
+    now: Timestamp,
+    batch: &[Request],
+    ids: &[SignupId],
+) -> Result<Vec<Outcome>, Error> {
+    let mut known: BTreeMap<Keyed, idempotency::Request> = BTreeMap::new();
+    for (request, id) in batch.iter().zip(ids) {
+        if let Some((key, fingerprint)) = request.idempotency {
+            known.entry(key).or_insert(idempotency::Request {
+                key,
+                fingerprint,
+                signup: *id,
+            });
+        }
+    }
+    if !known.is_empty() {
+        let requests: Vec<_> = known.values().copied().collect();
+        for earlier in tx.remember(&requests, now).await? {
+            known.insert(earlier.key, earlier);
+        }
+    }
+    let outcome = |(request, id): (&Request, &SignupId)| match request.idempotency {
+        None => Outcome::Accepted(*id),
+        Some((key, fingerprint)) => match known.get(&key) {
+            Some(first) if first.fingerprint == fingerprint => Outcome::Accepted(first.signup),
+            _ => Outcome::KeyReused,
+        },
+    };
+    Ok(batch.iter().zip(ids).map(outcome).collect())
+}
+
+/// Writes new signups: the same statements and rows for every address.
+pub(super) async fn write(
+    flows: &Flows,
+    tx: &mut Tx,
+    now: Timestamp,
+    fresh: &[(SignupId, &Request)],
+) -> Result<(), Error> {
+    let pepper = &flows.keys().pepper;
+    let mailboxes: Vec<Keyed> = fresh
+        .iter()
+        .map(|(_, r)| pepper.mailbox(&r.email))
+        .collect();
+    let locks: BTreeSet<Keyed> = mailboxes.iter().copied().collect();
+    tx.lock_or_make_mailboxes(&locks).await?;
+
+    let mut people: BTreeMap<(SenderId, Keyed), Subscriber> = BTreeMap::new();
+    let mut identities = Vec::with_capacity(fresh.len());
+    for ((_, request), mailbox) in fresh.iter().zip(&mailboxes) {
+        let identity = pepper.identity(&request.sender, &request.email);
+        identities.push((request.sender.clone(), identity));
+        people
+            .entry((request.sender.clone(), identity))
+            .or_insert_with(|| Subscriber {
+                id: SubscriberId::new(now, random()),
+                sender: request.sender.clone(),
+                identity,
+                mailbox: *mailbox,
+                email: request.email.as_str().to_owned(),
+                locale: request.locale.clone(),
+                created_at: now,
+            });
+    }
+    let people: Vec<Subscriber> = people.into_values().collect();
+    let subscribers: BTreeMap<(SenderId, Keyed), SubscriberId> = tx
+        .make_subscribers(&people)
+        .await?
+        .into_iter()
+        .map(|(sender, identity, id)| ((sender, identity), id))
+        .collect();
+
+    let (mut signups, mut lists) = (Vec::new(), Vec::new());
+    let (mut mails, mut events) = (Vec::new(), Vec::new());
+    for (((id, request), mailbox), identity) in fresh.iter().zip(&mailboxes).zip(&identities) {
+        let subscriber = *subscribers
+            .get(identity)
+            .ok_or_else(|| Error::corrupt("a subscriber was not written"))?;
+        signups.push(Signup {
+            id: *id,
+            sender: request.sender.clone(),
+            subscriber,
+            mailbox: *mailbox,
+            email: request.email.as_str().to_owned(),
+            locale: request.locale.clone(),
+            state: SignupState::Accepted,
+            created_at: now,
+            expires_at: None,
+            ended_at: None,
+            consent: request.consent.clone(),
+            reference: request.reference.clone(),
+            attributes: request.attributes.clone(),
+            redirect: request.redirect.clone(),
+            again_of: request.again_of,
+        });
+        let about = request.lists.iter();
+        lists.extend(about.map(|a| (*id, subscriber, a.list.clone(), a.facts)));
+        mails.push(mail(
+            MessageKind::Confirmation,
+            now,
+            &request.sender,
+            subscriber,
+            *mailbox,
+            Some(*id),
+            request.lists.clone(),
+        ));
+        let names: Vec<&str> = request.lists.iter().map(|a| a.list.as_str()).collect();
+        events.push(
+            flows
+                .event(EventKind::SignupAccepted, now, Some(&request.sender))
+                .signup(*id)
+                .subscriber(subscriber)
+                .with("lists", names)
+                .with("locale", request.locale.as_str()),
+        );
+    }
+    tx.add_signups(&signups).await?;
+    tx.add_signup_lists(&lists).await?;
+    tx.queue(&mails).await?;
+    tx.append(&events).await?;
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! Somebody leaves a list: in force before they are answered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::view::SubscriptionView;
+use super::work::Work;
+use super::{Flows, mail};
+use crate::domain::delivery::{About, MessageKind};
+use crate::domain::event::EventKind;
+use crate::domain::id::{SubscriberId, SubscriptionId};
+use crate::domain::subscription::{Move, State};
+use crate::store::subscriber::{Subscriber, Subscription};
+use crate::store::{Error, Tx};
+
+/// After this time a further press says that somebody still mails a person who left.
+const REPEATED_AFTER: Duration = Duration::from_secs(48 * 3600);
+
+/// How somebody left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// By the button on the page.
+    Page,
+    /// By the mail program's own button (RFC 8058).
+    OneClick,
+}
+
+impl How {
+    /// Returns the name used in events and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            How::Page => "page",
+            How::OneClick => "one_click",
+        }
+    }
+}
+
+/// One press.
+#[derive(Clone, Copy, Debug)]
+pub struct Press {
+    /// On the link of this subscription.
+    pub subscription: SubscriptionId,
+    /// How.
+    pub how: How,
+}
+
+/// What a press did.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The person has left now.
+    Left {
+        /// What was left.
+        view: SubscriptionView,
+        /// Whether a mail will say so too.
+        goodbye: bool,
+    },
+    /// The person had left before.
+    Already {
+        /// What was left.
+        view: SubscriptionView,
+        /// Whether that was so long ago that somebody still mails them.
+        repeated: bool,
+    },
+    /// Nothing is known: the record was erased, and the address has no subscription to this list.
+    Unknown,
+}
+
+/// Unsubscribes in one transaction, in the order of the presses.
+///
+/// # Errors
+/// When the database refuses; then nobody has left.
+pub async fn unsubscribe(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Outcome>, Error> {
+    let now = flows.clock.now();
+    let mut tx = flows.pool.begin().await?;
+    let targets = targets(&mut tx, &batch).await?;
+    let ids: Vec<SubscriptionId> = targets.values().map(|s| s.id).collect();
+    let owners: Vec<SubscriberId> = targets.values().map(|s| s.subscriber).collect();
+    let people: BTreeMap<SubscriberId, Subscriber> = tx
+        .subscribers(&owners)
+        .await?
+        .into_iter()
+        .map(|person| (person.id, person))
+        .collect();
+    let mailboxes = people.values().map(|person| person.mailbox).collect();
+    tx.lock_mailboxes(&mailboxes).await?;
+    let mut work = Work::default();
+    for subscription in tx.subscriptions(&ids).await? {
+        work.put(subscription);
+    }
+
+    let in_force = flows.in_force();
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for press in &batch {
+        let target = targets.get(&press.subscription);
+        let current = target.and_then(|t| work.subscription(t.subscriber, &t.list).cloned());
+        let person = current.as_ref().and_then(|c| people.get(&c.subscriber));
+        let (Some(current), Some(person)) = (current, person) else {
+            outcomes.push(Outcome::Unknown);
+            continue;
+        };
+        let Some(entry) = in_force.catalog.list(&current.list) else {
+            return Err(Error::corrupt("a subscription's list was never registered"));
+        };
+        let was = current.state;
+        let left = work.move_subscription(
+            &flows,
+            now,
+            Move::Unsubscribe,
+            current.clone(),
+            |mut event| {
+                event.sender = Some(person.sender.clone());
+                event.with("how", press.how.as_str())
+            },
+        );
+        let subscription = work
+            .subscription(current.subscriber, &current.list)
+            .cloned();
+        let view = SubscriptionView {
+            subscription: subscription.unwrap_or_else(|| current.clone()),
+            facts: entry.facts.clone(),
+        };
+        if left {
+            let goodbye = press.how == How::Page
+                && entry.facts.list.goodbye
+                && matches!(was, State::Confirmed | State::Attested);
+            if goodbye {
+                work.mails.push(mail(
+                    MessageKind::Goodbye,
+                    now,
+                    &person.sender,
+                    person.id,
+                    person.mailbox,
+                    None,
+                    vec![About {
+                        list: current.list,
+                        facts: entry.hash,
+                    }],
+                ));
+            }
+            outcomes.push(Outcome::Left { view, goodbye });
+        } else {
+            let repeated = now.since(current.since) > REPEATED_AFTER;
+            if repeated {
+                let event = flows
+                    .event(EventKind::UnsubscribeRepeated, now, Some(&person.sender))
+                    .list(&current.list)
+                    .subscriber(current.subscriber)
+                    .with("how", press.how.as_str());
+                work.events.push(event);
+            }
+            outcomes.push(Outcome::Already { view, repeated });
+        }
+    }
+    work.commit(&flows, tx).await?;
+    Ok(outcomes)
+}
+
+/// Finds the subscription that each link means now: its own, or that of the same address after an erasure.
+async fn targets(
+    tx: &mut Tx,
+    batch: &[Press],
+) -> Result<BTreeMap<SubscriptionId, Subscription>, Error> {
+    let ids: Vec<SubscriptionId> = batch.iter().map(|press| press.subscription).collect();
+    let found = tx.subscriptions(&ids).await?;
+    let mut targets: BTreeMap<_, _> = found.into_iter().map(|s| (s.id, s)).collect();
+    let missing = ids.into_iter().filter(|id| !targets.contains_key(id));
+    let missing: Vec<_> = missing.collect();
+    if !missing.is_empty() {
+        let heirs = tx.subscriptions_after_erasure(&missing).await?;
+        let ids: Vec<_> = heirs.iter().filter_map(|(_, heir)| *heir).collect();
+        let found = tx.subscriptions(&ids).await?;
+        for (old, heir) in heirs {
+            if let Some(subscription) = found.iter().find(|s| Some(s.id) == heir) {
+                targets.insert(old, subscription.clone());
+            }
+        }
+    }
+    Ok(targets)
+}

@@ -1,0 +1,97 @@
+//! What a link shows: a signup or a subscription as it stands now. Reading changes nothing.
+
+use std::sync::Arc;
+
+use super::Flows;
+use super::work::Work;
+use crate::domain::id::{SignupId, SubscriptionId};
+use crate::domain::list::Facts;
+use crate::domain::signup::{Confirm, ListState, Refuse};
+use crate::domain::time::Timestamp;
+use crate::store::signup::{Signup, SignupList};
+use crate::store::subscriber::Subscription;
+
+/// A signup as its links show it.
+#[derive(Clone, Debug)]
+pub struct SignupView {
+    /// The signup.
+    pub signup: Signup,
+    /// Its lists, by name.
+    pub lists: Vec<ListView>,
+    /// Until when this sender's confirmation mails are held.
+    pub held_until: Option<Timestamp>,
+    /// Whether those of every sender are.
+    pub held_everywhere: bool,
+}
+
+/// One list of a signup as its links show it.
+#[derive(Clone, Debug)]
+pub struct ListView {
+    /// Its row.
+    pub row: SignupList,
+    /// What the list said at the signup.
+    pub facts: Arc<Facts>,
+    /// Whether the list has been taken out of the configuration.
+    pub closed: bool,
+    /// The subscription, if there is one.
+    pub subscription: Option<Subscription>,
+    /// What pressing "confirm" does.
+    pub confirm: Confirm,
+    /// What pressing "no" does.
+    pub refuse: Refuse,
+}
+
+impl SignupView {
+    /// Returns the lists that were in the mail.
+    pub fn offered(&self) -> impl Iterator<Item = &ListView> {
+        self.lists
+            .iter()
+            .filter(|list| list.row.state != ListState::Withheld)
+    }
+}
+
+/// A subscription as its unsubscribe link shows it.
+#[derive(Clone, Debug)]
+pub struct SubscriptionView {
+    /// The subscription.
+    pub subscription: Subscription,
+    /// The list as it is now, or was when it was closed.
+    pub facts: Arc<Facts>,
+}
+
+/// Reads a signup.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn signup(flows: &Flows, id: SignupId) -> Result<Option<SignupView>, super::Error> {
+    let mut tx = flows.pool.read().await?;
+    let mut work = Work::read_signups(flows, &mut tx, &[id]).await?;
+    work.read_ledgers(&mut tx).await?;
+    Ok(work.view(id, &flows.in_force(), flows.clock.now()))
+}
+
+/// Reads a subscription, or the one that the same address has now if it was erased.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn subscription(
+    flows: &Flows,
+    id: SubscriptionId,
+) -> Result<Option<SubscriptionView>, super::Error> {
+    let mut tx = flows.pool.read().await?;
+    let mut found = tx.subscriptions(&[id]).await?;
+    if found.is_empty() {
+        let now = tx.subscriptions_after_erasure(&[id]).await?;
+        let ids: Vec<_> = now.into_iter().filter_map(|(_, now)| now).collect();
+        found = tx.subscriptions(&ids).await?;
+    }
+    Ok(found.pop().and_then(|subscription| {
+        let in_force = flows.in_force();
+        let entry = in_force.catalog.list(&subscription.list)?;
+        let facts = entry.facts.clone();
+        Some(SubscriptionView {
+            subscription,
+            facts,
+        })
+    }))
+}

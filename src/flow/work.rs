@@ -1,0 +1,290 @@
+//! The rows that a batch of decisions rests on: read once, changed in memory item by item, written once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Flows, InForce};
+use crate::clock::random;
+use crate::domain::consent::Hash;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::{SignupId, SubscriberId, SubscriptionId};
+use crate::domain::limits::Ledger;
+use crate::domain::list::{Facts, ListId};
+use crate::domain::pepper::Keyed;
+use crate::domain::signup::{Decline, ListState, Standing, confirm, refuse};
+use crate::domain::subscription::{self, Move, State, Step};
+use crate::domain::time::Timestamp;
+use crate::store::message::Message;
+use crate::store::signup::{Signup, SignupList};
+use crate::store::subscriber::Subscription;
+use crate::store::{Error, Tx};
+
+use super::view::{ListView, SignupView};
+
+/// Rows of one transaction and what is to become of them.
+#[derive(Default)]
+pub(super) struct Work {
+    signups: BTreeMap<SignupId, Signup>,
+    lists: BTreeMap<SignupId, Vec<SignupList>>,
+    subscriptions: BTreeMap<(SubscriberId, ListId), Subscription>,
+    ledgers: BTreeMap<Keyed, Ledger>,
+    facts: BTreeMap<Hash, Arc<Facts>>,
+    changed: Changed,
+    /// Events to append, in this order.
+    pub events: Vec<Event>,
+    /// Mails to queue.
+    pub mails: Vec<Message>,
+}
+
+#[derive(Default)]
+struct Changed {
+    signups: BTreeSet<SignupId>,
+    lists: BTreeSet<(SignupId, ListId)>,
+    subscriptions: BTreeSet<(SubscriberId, ListId)>,
+    ledgers: BTreeSet<Keyed>,
+}
+
+impl Work {
+    /// Locks the mailboxes of signups, then reads what belongs to these signups.
+    pub async fn lock_signups(flows: &Flows, tx: &mut Tx, ids: &[SignupId]) -> Result<Self, Error> {
+        let mailboxes = tx.signups(ids).await?.iter().map(|s| s.mailbox).collect();
+        let ledgers = tx.lock_mailboxes(&mailboxes).await?;
+        let mut work = Self::read_signups(flows, tx, ids).await?;
+        work.ledgers = ledgers;
+        Ok(work)
+    }
+
+    /// Reads what belongs to signups, without a lock and without ledgers.
+    pub async fn read_signups(flows: &Flows, tx: &mut Tx, ids: &[SignupId]) -> Result<Self, Error> {
+        let mut work = Self::default();
+        for signup in tx.signups(ids).await? {
+            work.signups.insert(signup.id, signup);
+        }
+        for list in tx.signup_lists(ids).await? {
+            if !work.facts.contains_key(&list.facts) {
+                work.facts
+                    .insert(list.facts, flows.facts(list.facts).await?);
+            }
+            work.lists.entry(list.signup).or_default().push(list);
+        }
+        let subscribers: Vec<_> = work.signups.values().map(|s| s.subscriber).collect();
+        for subscription in tx.subscriptions_of(&subscribers).await? {
+            work.put(subscription);
+        }
+        Ok(work)
+    }
+
+    /// Reads ledgers without locking them, for a page.
+    pub async fn read_ledgers(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        let mailboxes = self.signups.values().map(|s| s.mailbox).collect();
+        self.ledgers = tx.ledgers(&mailboxes).await?;
+        Ok(())
+    }
+
+    /// Adds a subscription that was read.
+    pub fn put(&mut self, subscription: Subscription) {
+        let key = (subscription.subscriber, subscription.list.clone());
+        self.subscriptions.insert(key, subscription);
+    }
+
+    /// Returns a signup.
+    pub fn signup(&self, id: SignupId) -> Option<&Signup> {
+        self.signups.get(&id)
+    }
+
+    /// Returns a signup to change.
+    pub fn change_signup(&mut self, id: SignupId) -> Option<&mut Signup> {
+        self.changed.signups.insert(id);
+        self.signups.get_mut(&id)
+    }
+
+    /// Returns the lists of a signup.
+    pub fn lists(&self, id: SignupId) -> &[SignupList] {
+        self.lists.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns what a list said at its signup.
+    pub fn facts(&self, list: &SignupList) -> Result<&Arc<Facts>, Error> {
+        let facts = self.facts.get(&list.facts);
+        facts.ok_or_else(|| Error::corrupt("facts of a list are missing"))
+    }
+
+    /// Returns a subscription.
+    pub fn subscription(&self, subscriber: SubscriberId, list: &ListId) -> Option<&Subscription> {
+        self.subscriptions.get(&(subscriber, list.clone()))
+    }
+
+    /// Returns what is remembered of a mailbox.
+    pub fn ledger(&self, mailbox: Keyed) -> Ledger {
+        self.ledgers.get(&mailbox).cloned().unwrap_or_default()
+    }
+
+    /// Returns what is remembered of a mailbox, to change it.
+    pub fn change_ledger(&mut self, mailbox: Keyed) -> &mut Ledger {
+        self.changed.ledgers.insert(mailbox);
+        self.ledgers.entry(mailbox).or_default()
+    }
+
+    /// Returns what a decision about one list of a signup rests on.
+    pub fn standing(&self, signup: &Signup, list: &SignupList) -> Standing {
+        let subscription = self.subscription(signup.subscriber, &list.list);
+        Standing {
+            list: list.state,
+            expires: signup.expires_at,
+            counter_then: list.counter,
+            counter_now: subscription.map_or(0, |s| s.counter),
+            subscription: subscription.map(|s| s.state),
+        }
+    }
+
+    /// Ends one list of a signup, and the signup with its last.
+    pub fn end_list(
+        &mut self,
+        id: SignupId,
+        list: &ListId,
+        state: ListState,
+        reason: Option<Decline>,
+        now: Timestamp,
+    ) {
+        let rows = self.lists.entry(id).or_default();
+        for row in rows.iter_mut().filter(|row| row.list == *list) {
+            row.state = state;
+            row.reason = reason;
+            row.decided_at = Some(now);
+            self.changed.lists.insert((id, list.clone()));
+        }
+        if rows.iter().all(|row| row.state != ListState::Open)
+            && let Some(signup) = self.signups.get_mut(&id)
+            && signup.ended_at.is_none()
+        {
+            signup.ended_at = Some(now);
+            self.changed.signups.insert(id);
+        }
+    }
+
+    /// Moves a subscription by the state table and appends its one event; returns whether it moved.
+    pub fn move_subscription(
+        &mut self,
+        flows: &Flows,
+        now: Timestamp,
+        by: Move,
+        template: Subscription,
+        event: impl FnOnce(Event) -> Event,
+    ) -> bool {
+        let key = (template.subscriber, template.list.clone());
+        let old = self.subscriptions.get(&key);
+        let Step::To(state) = subscription::step(old.map(|s| s.state), by) else {
+            return false;
+        };
+        let raised = i64::from(subscription::makes_older_signups_ineffective(state));
+        let moved = Subscription {
+            id: old.map_or(template.id, |s| s.id),
+            state,
+            since: now,
+            counter: old.map_or(0, |s| s.counter) + raised,
+            ..template
+        };
+        let kind = match state {
+            State::Confirmed => EventKind::SubscriptionConfirmed,
+            State::Attested => EventKind::SubscriptionAttested,
+            State::Unsubscribed => EventKind::SubscriptionUnsubscribed,
+            State::Objected => EventKind::SubscriptionObjected,
+            State::Undeliverable => EventKind::SubscriptionUndeliverable,
+            State::Lapsed => EventKind::SubscriptionLapsed,
+            State::Unproven => EventKind::SubscriptionAttested,
+        };
+        let happened = flows
+            .event(kind, now, None)
+            .list(&moved.list)
+            .subscriber(moved.subscriber);
+        self.events.push(event(happened));
+        self.changed.subscriptions.insert(key.clone());
+        self.subscriptions.insert(key, moved);
+        true
+    }
+
+    /// Returns a signup as its links show it.
+    pub fn view(&self, id: SignupId, in_force: &InForce, now: Timestamp) -> Option<SignupView> {
+        let signup = self.signups.get(&id)?;
+        let lists = self.lists(id).iter().filter_map(|row| {
+            let standing = self.standing(signup, row);
+            Some(ListView {
+                facts: self.facts.get(&row.facts)?.clone(),
+                closed: in_force.catalog.list(&row.list).is_none_or(|e| e.closed),
+                subscription: self.subscription(signup.subscriber, &row.list).cloned(),
+                confirm: confirm(standing, now),
+                refuse: refuse(standing),
+                row: row.clone(),
+            })
+        });
+        let ledger = self.ledger(signup.mailbox);
+        Some(SignupView {
+            lists: lists.collect(),
+            held_until: ledger.held_until(&signup.sender, now),
+            held_everywhere: ledger.is_held_everywhere(now),
+            signup: signup.clone(),
+        })
+    }
+
+    /// Writes everything that changed, one statement a table.
+    pub async fn save(&self, tx: &mut Tx) -> Result<(), Error> {
+        let ledgers = self.ledgers.iter();
+        let ledgers = ledgers.filter(|(mailbox, _)| self.changed.ledgers.contains(mailbox));
+        tx.save_ledgers(&ledgers.map(|(m, l)| (*m, l.clone())).collect())
+            .await?;
+        let subscriptions = self.changed.subscriptions.iter();
+        let subscriptions: Vec<_> = subscriptions
+            .filter_map(|key| self.subscriptions.get(key).cloned())
+            .collect();
+        tx.save_subscriptions(&subscriptions).await?;
+        let lists = self.lists.values().flatten();
+        let lists: Vec<_> = lists
+            .filter(|l| self.changed.lists.contains(&(l.signup, l.list.clone())))
+            .cloned()
+            .collect();
+        tx.save_signup_lists(&lists).await?;
+        let signups = self.changed.signups.iter();
+        let signups: Vec<_> = signups
+            .filter_map(|id| self.signups.get(id).cloned())
+            .collect();
+        tx.save_signups(&signups).await?;
+        tx.queue(&self.mails).await?;
+        tx.append(&self.events).await
+    }
+
+    /// Writes everything that changed, commits, and wakes whoever waits for it.
+    pub async fn commit(self, flows: &Flows, mut tx: Tx) -> Result<(), Error> {
+        self.save(&mut tx).await?;
+        tx.commit().await?;
+        if !self.mails.is_empty() {
+            flows.mail_waits.notify_one();
+        }
+        if !self.events.is_empty() {
+            flows.event_waits.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// A subscription that is not yet written, in the state from which the table starts.
+pub(super) fn blank(
+    now: Timestamp,
+    subscriber: SubscriberId,
+    list: &ListId,
+    signup: &Signup,
+    revision: u32,
+) -> Subscription {
+    Subscription {
+        id: SubscriptionId::new(now, random()),
+        subscriber,
+        list: list.clone(),
+        state: State::Unproven,
+        basis: "consent".to_owned(),
+        since: now,
+        counter: 0,
+        signup: Some(signup.id),
+        revision: i64::from(revision),
+        locale: signup.locale.clone(),
+        restricted_at: None,
+    }
+}

@@ -1,0 +1,151 @@
+//! Events: appended by flows, numbered by the sequencer, read in the order of their numbers.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::set::Set;
+use super::types::{json, named, parsed};
+use super::{Error, Tx, on};
+use crate::domain::event::{Event, EventKind, Sequenced};
+use crate::domain::id::{EventId, MessageId, SignupId, SubscriberId};
+use crate::domain::list::SenderId;
+use crate::domain::time::Timestamp;
+
+type EventRow = (
+    i64,
+    Uuid,
+    String,
+    Timestamp,
+    Option<String>,
+    Option<String>,
+    Option<Uuid>,
+    Option<Uuid>,
+    Option<Uuid>,
+    Value,
+);
+
+fn read(row: EventRow) -> Result<Sequenced, Error> {
+    Ok(Sequenced {
+        seq: row.0,
+        id: EventId(row.1),
+        kind: named(&row.2, EventKind::from_name)?,
+        time: row.3,
+        sender: row.4.as_deref().map(parsed).transpose()?,
+        list: row.5.as_deref().map(parsed).transpose()?,
+        subscriber: row.6.map(SubscriberId),
+        signup: row.7.map(SignupId),
+        message: row.8.map(MessageId),
+        data: json(row.9)?,
+    })
+}
+
+impl Tx {
+    /// Appends events in this order.
+    pub async fn append(&mut self, events: &[Event]) -> Result<(), Error> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        const SQL: &str = "insert into event (id, type, time, sender, list, subscriber, signup, message, data)
+            select id, type, time, sender, list, subscriber, signup, message, data from {set} order by n";
+        let set = Set::new()
+            .uuid("id", events.iter().map(|e| e.id.0))
+            .text("type", events.iter().map(|e| e.kind.as_str().to_owned()))
+            .time("time", events.iter().map(|e| e.time))
+            .text(
+                "sender",
+                events
+                    .iter()
+                    .map(|e| e.sender.as_ref().map(ToString::to_string)),
+            )
+            .text(
+                "list",
+                events
+                    .iter()
+                    .map(|e| e.list.as_ref().map(ToString::to_string)),
+            )
+            .uuid(
+                "subscriber",
+                events.iter().map(|e| e.subscriber.map(|id| id.0)),
+            )
+            .uuid("signup", events.iter().map(|e| e.signup.map(|id| id.0)))
+            .uuid("message", events.iter().map(|e| e.message.map(|id| id.0)))
+            .json("data", events.iter().map(|e| Value::Object(e.data.clone())));
+        self.write(SQL, set).await?;
+        Ok(())
+    }
+
+    /// Numbers up to `limit` events in the order of their writing and returns how many.
+    ///
+    /// The one row of `trail_head` is locked first, so of all processes one numbers at a time, without gap or repeat.
+    pub async fn sequence(&mut self, limit: i64) -> Result<u64, Error> {
+        const LOCK: &str = "update trail_head set size = size where one = 1 returning size";
+        const NUMBER: &str = "update event set seq = s.seq
+            from (select ord as o, row_number() over (order by ord) + $1 as seq
+                  from (select ord from event where seq is null order by ord limit $2) as open) as s
+            where event.ord = s.o";
+        const HEAD: &str = "update trail_head set size = size + $1 where one = 1";
+        let (size,): (i64,) = on!(self, |conn| {
+            let mut rows = sqlx::query_as(LOCK).fetch_all(conn).await?;
+            rows.pop().ok_or(sqlx::Error::RowNotFound)?
+        });
+        let numbered = on!(self, |conn| sqlx::query(NUMBER)
+            .bind(size)
+            .bind(limit)
+            .execute(conn)
+            .await?
+            .rows_affected());
+        if numbered > 0 {
+            let grown = i64::try_from(numbered).unwrap_or(i64::MAX);
+            on!(self, |conn| sqlx::query(HEAD)
+                .bind(grown)
+                .execute(conn)
+                .await
+                .map(drop)?);
+        }
+        Ok(numbered)
+    }
+
+    /// Returns events after a number, at most `limit`, of one sender or of all.
+    pub async fn events_after(
+        &mut self,
+        after: i64,
+        limit: i64,
+        sender: Option<&SenderId>,
+    ) -> Result<Vec<Sequenced>, Error> {
+        const ALL: &str =
+            "select seq, id, type, time, sender, list, subscriber, signup, message, data
+            from event where seq > $1 order by seq limit $2";
+        const ONE: &str =
+            "select seq, id, type, time, sender, list, subscriber, signup, message, data
+            from event where seq > $1 and sender = $3 order by seq limit $2";
+        let rows: Vec<EventRow> = on!(self, |conn| {
+            let query = sqlx::query_as(if sender.is_some() { ONE } else { ALL });
+            let query = query.bind(after).bind(limit);
+            match sender {
+                Some(sender) => query.bind(sender.as_str()).fetch_all(conn).await?,
+                None => query.fetch_all(conn).await?,
+            }
+        });
+        rows.into_iter().map(read).collect()
+    }
+
+    /// Returns the sequenced events of a subscriber, oldest first.
+    pub async fn events_of(&mut self, id: SubscriberId) -> Result<Vec<Sequenced>, Error> {
+        const SQL: &str =
+            "select seq, id, type, time, sender, list, subscriber, signup, message, data
+            from event where subscriber = $1 and seq is not null order by seq";
+        let rows: Vec<EventRow> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(id.0)
+            .fetch_all(conn)
+            .await?);
+        rows.into_iter().map(read).collect()
+    }
+
+    /// Returns the length of the trail and how many events wait for a number.
+    pub async fn trail_length(&mut self) -> Result<(i64, i64), Error> {
+        const SQL: &str = "select size, (select count(*) from event where seq is null) from trail_head where one = 1";
+        Ok(on!(self, |conn| sqlx::query_as(SQL)
+            .fetch_one(conn)
+            .await?))
+    }
+}

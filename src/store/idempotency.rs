@@ -1,0 +1,74 @@
+//! Requests that were answered, so that a repeat gets the same answer.
+
+use uuid::Uuid;
+
+use super::set::Set;
+use super::types::keyed;
+use super::{Error, Tx, on};
+use crate::domain::id::SignupId;
+use crate::domain::pepper::Keyed;
+use crate::domain::time::Timestamp;
+
+/// One request under an Idempotency-Key.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// The keyed hash of API key, route and Idempotency-Key.
+    pub key: Keyed,
+    /// The keyed hash of the body.
+    pub fingerprint: Keyed,
+    /// The signup that it made.
+    pub signup: SignupId,
+}
+
+impl Tx {
+    /// Writes requests that are new, in the order of their keys, and returns those that were there before.
+    ///
+    /// A request of another process that is not yet committed is waited for.
+    pub async fn remember(
+        &mut self,
+        requests: &[Request],
+        at: Timestamp,
+    ) -> Result<Vec<Request>, Error> {
+        const INSERT: &str = "insert into idempotency (request, fingerprint, signup, created_at)
+            select request, fingerprint, signup, created_at from {set} where true order by n
+            on conflict (request) do nothing";
+        const SELECT: &str = "select i.request, i.fingerprint, i.signup
+            from {set} join idempotency i on i.request = s.request where i.signup <> s.signup";
+        let set = || {
+            Set::new()
+                .bytes("request", requests.iter().map(|r| r.key.0.to_vec()))
+                .bytes(
+                    "fingerprint",
+                    requests.iter().map(|r| r.fingerprint.0.to_vec()),
+                )
+                .uuid("signup", requests.iter().map(|r| r.signup.0))
+                .time("created_at", requests.iter().map(|_| at))
+        };
+        let written = self.write(INSERT, set()).await?;
+        if written == requests.len() as u64 {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<(Vec<u8>, Vec<u8>, Uuid)> = self.rows(SELECT, set()).await?;
+        rows.into_iter()
+            .map(|(key, fingerprint, signup)| {
+                Ok(Request {
+                    key: keyed(key)?,
+                    fingerprint: keyed(fingerprint)?,
+                    signup: SignupId(signup),
+                })
+            })
+            .collect()
+    }
+
+    /// Forgets requests from before an instant, at most `limit`, and returns how many.
+    pub async fn forget_requests(&mut self, before: Timestamp, limit: i64) -> Result<u64, Error> {
+        const SQL: &str = "delete from idempotency where request in
+            (select request from idempotency where created_at < $1 order by created_at limit $2)";
+        Ok(on!(self, |conn| sqlx::query(SQL)
+            .bind(before)
+            .bind(limit)
+            .execute(conn)
+            .await?
+            .rows_affected()))
+    }
+}

@@ -1,0 +1,342 @@
+//! Mails: queued by flows, claimed under a lease, settled by whoever holds the claim.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::set::Set;
+use super::types::{json, keyed, named, parsed};
+use super::{Error, Tx, on};
+use crate::domain::consent::Hash;
+use crate::domain::delivery::{About, Answer, MessageKind, MessageState, Pinned};
+use crate::domain::id::{MessageId, SignupId, SubscriberId};
+use crate::domain::list::SenderId;
+use crate::domain::pepper::Keyed;
+use crate::domain::time::Timestamp;
+
+/// One mail that must be sent.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Its id.
+    pub id: MessageId,
+    /// Why it is sent.
+    pub kind: MessageKind,
+    /// Its state.
+    pub state: MessageState,
+    /// By which sender.
+    pub sender: SenderId,
+    /// To whom.
+    pub subscriber: SubscriberId,
+    /// The mailbox, for locks and limits.
+    pub mailbox: Keyed,
+    /// For which signup.
+    pub signup: Option<SignupId>,
+    /// What it is about.
+    pub lists: Vec<About>,
+    /// When it was queued.
+    pub created_at: Timestamp,
+    /// When it is to be tried.
+    pub due_at: Timestamp,
+    /// How many attempts reached the relay.
+    pub attempts: i64,
+    /// How many of these had no answer to the dot.
+    pub ambiguous: i64,
+    /// How often it was claimed.
+    pub claims: i64,
+    /// What makes its bytes, once claimed.
+    pub pinned: Option<Pinned>,
+    /// What the relay answered last.
+    pub outcome: Option<Answer>,
+    /// When it ended.
+    pub settled_at: Option<Timestamp>,
+}
+
+type MessageRow = (
+    Uuid,
+    String,
+    String,
+    String,
+    Uuid,
+    Vec<u8>,
+    Option<Uuid>,
+    Value,
+    Timestamp,
+    Timestamp,
+    i64,
+    i64,
+    i64,
+    Option<Value>,
+    Option<Value>,
+    Option<Timestamp>,
+);
+
+impl Message {
+    fn read(row: MessageRow) -> Result<Self, Error> {
+        Ok(Self {
+            id: MessageId(row.0),
+            kind: named(&row.1, MessageKind::from_name)?,
+            state: named(&row.2, MessageState::from_name)?,
+            sender: parsed(&row.3)?,
+            subscriber: SubscriberId(row.4),
+            mailbox: keyed(row.5)?,
+            signup: row.6.map(SignupId),
+            lists: json(row.7)?,
+            created_at: row.8,
+            due_at: row.9,
+            attempts: row.10,
+            ambiguous: row.11,
+            claims: row.12,
+            pinned: row.13.map(json).transpose()?,
+            outcome: row.14.map(json).transpose()?,
+            settled_at: row.15,
+        })
+    }
+}
+
+/// The token and end of a claim.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// Random, new for each claim: whoever does not know it cannot settle.
+    pub token: Uuid,
+    /// When others may claim.
+    pub lease_until: Timestamp,
+}
+
+/// How a claimed mail ends or goes on.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// Which mail.
+    pub id: MessageId,
+    /// Under which claim.
+    pub claim: Uuid,
+    /// The state that follows.
+    pub state: MessageState,
+    /// When to try again, if it is queued.
+    pub due_at: Timestamp,
+    /// Attempts so far.
+    pub attempts: i64,
+    /// Of these, without an answer to the dot.
+    pub ambiguous: i64,
+    /// What the relay answered.
+    pub outcome: Option<Answer>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Tx {
+    /// Queues mails.
+    pub async fn queue(&mut self, rows: &[Message]) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        const SQL: &str = "insert into message (id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at)
+            select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at from {set} order by n";
+        let document = |m: &Message| serde_json::to_value(&m.lists).unwrap_or_default();
+        let set = Set::new()
+            .uuid("id", rows.iter().map(|m| m.id.0))
+            .text("kind", rows.iter().map(|m| m.kind.as_str().to_owned()))
+            .text("state", rows.iter().map(|m| m.state.as_str().to_owned()))
+            .text("sender", rows.iter().map(|m| m.sender.to_string()))
+            .uuid("subscriber", rows.iter().map(|m| m.subscriber.0))
+            .bytes("mailbox", rows.iter().map(|m| m.mailbox.0.to_vec()))
+            .uuid("signup", rows.iter().map(|m| m.signup.map(|id| id.0)))
+            .json("lists", rows.iter().map(document))
+            .time("created_at", rows.iter().map(|m| m.created_at))
+            .time("due_at", rows.iter().map(|m| m.due_at));
+        self.write(SQL, set).await?;
+        Ok(())
+    }
+
+    /// Returns the time by which leases are judged: of all replicas one clock, the server's.
+    pub async fn lease_clock(&mut self, now: Timestamp) -> Result<Timestamp, Error> {
+        Ok(match self {
+            Tx::Sqlite(_) => now,
+            Tx::Postgres(tx) => {
+                let (now,) = sqlx::query_as("select clock_timestamp()")
+                    .fetch_one(&mut **tx)
+                    .await?;
+                now
+            }
+        })
+    }
+
+    /// Frees the claims whose lease has ended, or all of them, and returns how many.
+    ///
+    /// All may be freed only by a daemon that knows itself alone, as the lock on a SQLite file proves.
+    pub async fn free_claims(&mut self, ended_by: Option<Timestamp>) -> Result<u64, Error> {
+        const ENDED: &str = "update message set state = 'queued', claim = null, lease_until = null
+            where state = 'claimed' and lease_until <= $1";
+        const ALL: &str = "update message set state = 'queued', claim = null, lease_until = null
+            where state = 'claimed'";
+        Ok(on!(self, |conn| match ended_by {
+            Some(now) => sqlx::query(ENDED)
+                .bind(now)
+                .execute(conn)
+                .await?
+                .rows_affected(),
+            None => sqlx::query(ALL).execute(conn).await?.rows_affected(),
+        }))
+    }
+
+    /// Picks mails that are due, oldest first, passing over those that another process is picking.
+    pub async fn pick_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Message>, Error> {
+        const SQLITE: &str = "select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at,
+              attempts, ambiguous, claims, pinned, outcome, settled_at
+            from message where state = 'queued' and due_at <= $1 order by due_at limit $2";
+        const POSTGRES: &str = "select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at,
+              attempts, ambiguous, claims, pinned, outcome, settled_at
+            from message where state = 'queued' and due_at <= $1 order by due_at limit $2 for update skip locked";
+        let sql = match self {
+            Tx::Sqlite(_) => SQLITE,
+            Tx::Postgres(_) => POSTGRES,
+        };
+        let rows: Vec<MessageRow> = on!(self, |conn| sqlx::query_as(sql)
+            .bind(now)
+            .bind(limit)
+            .fetch_all(conn)
+            .await?);
+        rows.into_iter().map(Message::read).collect()
+    }
+
+    /// Claims picked mails and pins what makes their bytes.
+    pub async fn claim(&mut self, rows: &[Message], claim: Claim) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        const SQL: &str =
+            "update message set state = 'claimed', claim = s.claim, lease_until = s.lease_until,
+              kind = s.kind,
+              claims = message.claims + 1, lists = s.lists, pinned = s.pinned
+            from {set} where message.id = s.id";
+        let document = |m: &Message| serde_json::to_value(&m.lists).unwrap_or_default();
+        let pinned = |m: &Message| m.pinned.as_ref().and_then(|p| serde_json::to_value(p).ok());
+        let set = Set::new()
+            .uuid("id", rows.iter().map(|m| m.id.0))
+            .uuid("claim", rows.iter().map(|_| claim.token))
+            .time("lease_until", rows.iter().map(|_| claim.lease_until))
+            .text("kind", rows.iter().map(|m| m.kind.as_str().to_owned()))
+            .json("lists", rows.iter().map(document))
+            .json("pinned", rows.iter().map(pinned));
+        self.write(SQL, set).await?;
+        Ok(())
+    }
+
+    /// Moves the end of leases and returns the mails whose claim still holds.
+    pub async fn renew(
+        &mut self,
+        claims: &[(MessageId, Uuid)],
+        lease_until: Timestamp,
+    ) -> Result<Vec<MessageId>, Error> {
+        const SQL: &str = "update message set lease_until = s.lease_until
+            from {set} where message.id = s.id and message.claim = s.claim
+            returning message.id";
+        let set = Set::new()
+            .uuid("id", claims.iter().map(|(id, _)| id.0))
+            .uuid("claim", claims.iter().map(|(_, claim)| *claim))
+            .time("lease_until", claims.iter().map(|_| lease_until));
+        let rows: Vec<(Uuid,)> = self.rows(SQL, set).await?;
+        Ok(rows.into_iter().map(|(id,)| MessageId(id)).collect())
+    }
+
+    /// Ends mails that were picked and are not to be sent.
+    pub async fn end_picked(
+        &mut self,
+        rows: &[(MessageId, MessageState)],
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        const SQL: &str = "update message set state = s.state, settled_at = s.at
+            from {set} where message.id = s.id";
+        let set = Set::new()
+            .uuid("id", rows.iter().map(|(id, _)| id.0))
+            .text(
+                "state",
+                rows.iter().map(|(_, state)| state.as_str().to_owned()),
+            )
+            .time("at", rows.iter().map(|_| at));
+        self.write(SQL, set).await?;
+        Ok(())
+    }
+
+    /// Settles claimed mails and returns those whose claim still held; for the others it is too late.
+    pub async fn settle(&mut self, rows: &[Settlement]) -> Result<Vec<MessageId>, Error> {
+        const SQL: &str = "update message set state = s.state, due_at = s.due_at, attempts = s.attempts,
+              ambiguous = s.ambiguous, outcome = s.outcome, settled_at = s.settled_at, claim = null, lease_until = null
+            from {set} where message.id = s.id and message.claim = s.claim
+            returning message.id";
+        let outcome = |s: &Settlement| {
+            s.outcome
+                .as_ref()
+                .and_then(|o| serde_json::to_value(o).ok())
+        };
+        let settled = |s: &Settlement| (s.state != MessageState::Queued).then_some(s.at);
+        let set = Set::new()
+            .uuid("id", rows.iter().map(|s| s.id.0))
+            .uuid("claim", rows.iter().map(|s| s.claim))
+            .text("state", rows.iter().map(|s| s.state.as_str().to_owned()))
+            .time("due_at", rows.iter().map(|s| s.due_at))
+            .int("attempts", rows.iter().map(|s| s.attempts))
+            .int("ambiguous", rows.iter().map(|s| s.ambiguous))
+            .json("outcome", rows.iter().map(outcome))
+            .time("settled_at", rows.iter().map(settled));
+        let rows: Vec<(Uuid,)> = self.rows(SQL, set).await?;
+        Ok(rows.into_iter().map(|(id,)| MessageId(id)).collect())
+    }
+
+    /// Returns the mails to a subscriber, oldest first.
+    pub async fn messages_to(&mut self, id: SubscriberId) -> Result<Vec<Message>, Error> {
+        const SQL: &str = "select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at,
+              attempts, ambiguous, claims, pinned, outcome, settled_at
+            from message where subscriber = $1 order by created_at, id";
+        let rows: Vec<MessageRow> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(id.0)
+            .fetch_all(conn)
+            .await?);
+        rows.into_iter().map(Message::read).collect()
+    }
+
+    /// Returns how many mails wait, how many are claimed, and since when the oldest has been due.
+    pub async fn queue_depth(&mut self) -> Result<(i64, i64, Option<Timestamp>), Error> {
+        const SQL: &str = "select (select count(*) from message where state = 'queued'),
+              (select count(*) from message where state = 'claimed'),
+              (select min(due_at) from message where state = 'queued')";
+        Ok(on!(self, |conn| sqlx::query_as(SQL)
+            .fetch_one(conn)
+            .await?))
+    }
+
+    /// Returns the earliest time at which a queued mail is due.
+    pub async fn next_due(&mut self) -> Result<Option<Timestamp>, Error> {
+        const SQL: &str = "select min(due_at) from message where state = 'queued'";
+        let (at,): (Option<Timestamp>,) =
+            on!(self, |conn| sqlx::query_as(SQL).fetch_one(conn).await?);
+        Ok(at)
+    }
+
+    /// Keeps templates by hash; those already kept stay.
+    pub async fn keep_templates(
+        &mut self,
+        templates: &[(Hash, String)],
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        const SQL: &str = "insert into template (hash, body, kept_at)
+            select hash, body, kept_at from {set} where true order by n on conflict (hash) do nothing";
+        let set = Set::new()
+            .bytes("hash", templates.iter().map(|(hash, _)| hash.0.to_vec()))
+            .text("body", templates.iter().map(|(_, body)| body.clone()))
+            .time("kept_at", templates.iter().map(|_| at));
+        self.write(SQL, set).await?;
+        Ok(())
+    }
+
+    /// Returns a kept template.
+    pub async fn template(&mut self, hash: Hash) -> Result<Option<String>, Error> {
+        const SQL: &str = "select body from template where hash = $1";
+        let row: Option<(String,)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(hash.0.to_vec())
+            .fetch_optional(conn)
+            .await?);
+        Ok(row.map(|(body,)| body))
+    }
+}

@@ -1,0 +1,210 @@
+//! The only SQL: one file per table family, one text per statement for both databases.
+//!
+//! [`Pool`] and [`Tx`] are closed enums. What differs between SQLite and PostgreSQL lives in five places: connecting
+//! ([`connect`]), beginning ([`Pool::begin`]), locking and claiming ([`address`], [`message`]), waking, and writing sets
+//! ([`set`]).
+
+pub mod address;
+pub mod api_key;
+pub mod connect;
+pub mod event;
+pub mod idempotency;
+pub mod keyring;
+pub mod list;
+pub mod message;
+pub mod set;
+pub mod signup;
+pub mod subscriber;
+mod types;
+
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+
+/// Runs one expression on the connection of a transaction, whichever database it is.
+macro_rules! on {
+    ($tx:expr, |$conn:ident| $body:expr) => {
+        match $tx {
+            $crate::store::Tx::Sqlite(tx) => {
+                let $conn = &mut **tx;
+                $body
+            }
+            $crate::store::Tx::Postgres(tx) => {
+                let $conn = &mut **tx;
+                $body
+            }
+        }
+    };
+}
+use on;
+
+/// The database.
+#[derive(Clone, Debug)]
+pub enum Pool {
+    /// One writer and a few readers on one file.
+    Sqlite {
+        /// The one connection that writes.
+        writer: SqlitePool,
+        /// Connections that cannot write.
+        reader: SqlitePool,
+    },
+    /// A PostgreSQL server, shared by any number of processes.
+    Postgres(PgPool),
+}
+
+/// One transaction; rolled back when dropped.
+#[derive(Debug)]
+pub enum Tx {
+    /// On SQLite.
+    Sqlite(Transaction<'static, Sqlite>),
+    /// On PostgreSQL.
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Pool {
+    /// Begins a transaction that may write; on SQLite it holds the write lock from its first moment.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or is locked by another process for longer than the busy timeout.
+    pub async fn begin(&self) -> Result<Tx, Error> {
+        Ok(match self {
+            Pool::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("begin immediate").await?),
+            Pool::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+        })
+    }
+
+    /// Begins a transaction that only reads, and never waits for a writer.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn read(&self) -> Result<Tx, Error> {
+        Ok(match self {
+            Pool::Sqlite { reader, .. } => Tx::Sqlite(reader.begin().await?),
+            Pool::Postgres(pool) => Tx::Postgres(pool.begin_with("begin read only").await?),
+        })
+    }
+
+    /// Closes every connection; on SQLite this folds the write-ahead log into the file.
+    pub async fn close(&self) {
+        match self {
+            Pool::Sqlite { writer, reader } => {
+                reader.close().await;
+                writer.close().await;
+            }
+            Pool::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    /// Returns the name of the database system.
+    pub fn system(&self) -> &'static str {
+        match self {
+            Pool::Sqlite { .. } => "sqlite",
+            Pool::Postgres(_) => "postgres",
+        }
+    }
+}
+
+impl Tx {
+    /// Commits.
+    ///
+    /// # Errors
+    /// [`Error::is_unknown`] holds for a failure here: whether the transaction is stored is not known.
+    pub async fn commit(self) -> Result<(), Error> {
+        let done = match self {
+            Tx::Sqlite(tx) => tx.commit().await,
+            Tx::Postgres(tx) => tx.commit().await,
+        };
+        done.map_err(|error| Error {
+            at_commit: true,
+            ..Error::from(error)
+        })
+    }
+}
+
+/// What went wrong in the database, without a word of its own message: those repeat values, and values are addresses.
+#[derive(Debug, thiserror::Error)]
+#[error("database: {what}{}", if *at_commit { " at commit" } else { "" })]
+pub struct Error {
+    kind: Kind,
+    what: String,
+    at_commit: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Later the same may work: unreachable, locked, full, deadlocked.
+    Unavailable,
+    /// The disk failed under SQLite: nothing more can be promised.
+    Fatal,
+    /// A defect of ours, or a row that cannot be read.
+    Defect,
+}
+
+impl Error {
+    /// Tells whether trying again later may help.
+    pub fn is_unavailable(&self) -> bool {
+        self.kind == Kind::Unavailable
+    }
+
+    /// Tells whether the process must stop: an I/O error of SQLite leaves the outcome of earlier writes open.
+    pub fn is_fatal(&self) -> bool {
+        self.kind == Kind::Fatal
+    }
+
+    /// Tells whether the transaction may have been stored all the same.
+    pub fn is_unknown(&self) -> bool {
+        self.at_commit
+    }
+
+    pub(crate) fn corrupt(what: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Defect,
+            what: what.into(),
+            at_commit: false,
+        }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let (kind, what) = match &error {
+            sqlx::Error::Database(inner) => {
+                let code = inner.code().unwrap_or_default();
+                let on = inner.constraint().map(|c| format!(" on {c}"));
+                (
+                    kind_of(&code),
+                    format!("code {code}{}", on.unwrap_or_default()),
+                )
+            }
+            sqlx::Error::Io(inner) => (Kind::Unavailable, format!("connection: {}", inner.kind())),
+            sqlx::Error::Tls(inner) => (Kind::Unavailable, format!("TLS: {inner}")),
+            sqlx::Error::PoolTimedOut => (Kind::Unavailable, "no connection came free".to_owned()),
+            sqlx::Error::PoolClosed => (Kind::Unavailable, "the pool is closed".to_owned()),
+            sqlx::Error::WorkerCrashed => (Kind::Fatal, "the worker thread died".to_owned()),
+            sqlx::Error::ColumnDecode { index, .. } => {
+                (Kind::Defect, format!("column {index} cannot be read"))
+            }
+            sqlx::Error::Protocol(_) => (Kind::Unavailable, "protocol error".to_owned()),
+            sqlx::Error::RowNotFound => (Kind::Defect, "a row is missing".to_owned()),
+            _ => (Kind::Defect, "unexpected".to_owned()),
+        };
+        Self {
+            kind,
+            what,
+            at_commit: false,
+        }
+    }
+}
+
+/// SQLite's codes are numbers (the low byte is the primary code); PostgreSQL's are five characters.
+fn kind_of(code: &str) -> Kind {
+    match code.parse::<u32>().map(|n| n & 0xff) {
+        // SQLITE_BUSY, _LOCKED, _FULL, _CANTOPEN, _READONLY
+        Ok(5 | 6 | 13 | 14 | 8) if code.len() < 5 => Kind::Unavailable,
+        // SQLITE_IOERR, _CORRUPT, _NOTADB
+        Ok(10 | 11 | 26) if code.len() < 5 => Kind::Fatal,
+        _ => match code.get(..2) {
+            // connection, resources, operator intervention, system error, serialization, read-only
+            Some("08" | "53" | "57" | "58" | "40" | "25") if code.len() == 5 => Kind::Unavailable,
+            _ => Kind::Defect,
+        },
+    }
+}
