@@ -1,2 +1,4 @@
 //! confirmd: a double opt-in confirmation daemon.
 #![forbid(unsafe_code)]
+
+pub mod smtp;
