@@ -4,5 +4,6 @@
 pub mod clock;
 pub mod domain;
 pub mod flow;
+pub mod smtp;
 pub mod store;
 pub mod token;
