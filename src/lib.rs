@@ -1,6 +1,7 @@
 //! confirmd: a double opt-in confirmation daemon.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod domain;
 pub mod lifecycle;
 pub mod telemetry;
