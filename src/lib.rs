@@ -2,8 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod flow;
+pub mod http;
+pub mod lifecycle;
 pub mod smtp;
 pub mod store;
+pub mod telemetry;
 pub mod token;

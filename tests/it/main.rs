@@ -1,4 +1,6 @@
 //! The integration tests, one binary.
 
+mod config;
+mod listen;
 mod smtp;
 mod support;

@@ -1,0 +1,258 @@
+//! What the process itself does: listeners, limits, evidence, logs, roles.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+use super::kinds::{
+    address, list, listen, network, number, one_of, origin, path, span, switch, words,
+};
+use super::read::Table;
+use crate::domain::address::Address;
+use crate::domain::consent::Keep;
+use crate::domain::limits;
+
+/// `[server]`: the API and the pages.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The origin of every link, without a slash at its end.
+    pub public_url: String,
+    /// Networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// Longest time for the head of a request.
+    pub header_timeout: Duration,
+    /// Longest time from the head of a request to the answer.
+    pub request_timeout: Duration,
+    /// How long a soft stop lets running work finish.
+    pub drain: Duration,
+}
+
+impl Server {
+    pub(super) fn read(mut table: Table) -> Option<Self> {
+        let socket = table.get("listen", listen);
+        let url = "\"https://lists.acme.example\"";
+        let public_url = table.required("public_url", url, origin);
+        let trusted_proxies = table.get("trusted_proxies", list(100, network));
+        let max_connections = table.get("max_connections", number(1..=100_000));
+        let header_timeout = table.get("header_timeout", span("100 ms", "5 minutes"));
+        let request_timeout = table.get("request_timeout", span("100 ms", "1 hour"));
+        let drain = table.get("drain", span("0 s", "1 hour"));
+        table.finish();
+        Some(Self {
+            listen: socket?,
+            public_url: plain(&public_url?),
+            trusted_proxies: trusted_proxies?,
+            max_connections: max_connections?,
+            header_timeout: header_timeout?,
+            request_timeout: request_timeout?,
+            drain: drain?,
+        })
+    }
+
+    /// Returns the name for EHLO that `public_url` suggests: its host, or an address literal (RFC 5321, 4.1.3).
+    pub(super) fn host(&self) -> Option<String> {
+        match Url::parse(&self.public_url).ok()?.host()? {
+            url::Host::Domain(name) => Some(name.to_owned()),
+            url::Host::Ipv4(ip) => Some(format!("[{ip}]")),
+            url::Host::Ipv6(ip) => Some(format!("[IPv6:{ip}]")),
+        }
+    }
+}
+
+/// Writes an origin without a slash at its end.
+pub(super) fn plain(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// `[ops]`: the operator's listener.
+#[derive(Clone, Debug)]
+pub struct Ops {
+    /// Where it listens.
+    pub listen: SocketAddr,
+}
+
+impl Ops {
+    pub(super) fn read(mut table: Table) -> Option<Self> {
+        let socket = table.get("listen", listen);
+        table.finish();
+        Some(Self { listen: socket? })
+    }
+}
+
+/// `[keys]`: the folder of cryptographic keys.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The folder.
+    pub dir: PathBuf,
+}
+
+impl Keys {
+    pub(super) fn read(mut table: Table) -> Option<Self> {
+        let dir = table.required("dir", "\"data/keys\"", path);
+        table.finish();
+        Some(Self { dir: dir? })
+    }
+}
+
+/// `[limits]`: how many mails one mailbox may be made to receive, and how many requests may wait.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The limits on confirmation mails.
+    pub mails: limits::Limits,
+    /// Own test addresses without limits.
+    pub exempt: Vec<Address>,
+    /// Requests that may wait for a commit at once.
+    pub gate: usize,
+}
+
+impl Limits {
+    pub(super) fn read(mut table: Table) -> Option<Self> {
+        let per_list = table.get("per_list", span("0 s", "30 days"));
+        let per_sender_day = table.get("per_sender_day", number(1..=1000));
+        let per_sender_month = table.get("per_sender_month", number(1..=1000));
+        let per_installation_day = table.get("per_installation_day", number(1..=1000));
+        let hold = table.get("hold", span("1 day", "3650 days"));
+        let exempt = table.get("exempt", list(1000, address));
+        let gate = table.get("gate", number(1..=1_000_000));
+        table.finish();
+        Some(Self {
+            mails: limits::Limits {
+                per_list: per_list?,
+                per_sender_day: per_sender_day?,
+                per_sender_month: per_sender_month?,
+                per_installation_day: per_installation_day?,
+                hold: hold?,
+            },
+            exempt: exempt?,
+            gate: gate?,
+        })
+    }
+}
+
+/// `[evidence]`: how much of network facts is kept.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// Of an IP address.
+    pub ip: Keep,
+    /// Of a browser's name.
+    pub user_agent: Keep,
+}
+
+impl Evidence {
+    pub(super) fn read(mut table: Table) -> Option<Self> {
+        const KEEP: &[(&str, Keep)] = &[
+            ("none", Keep::None),
+            ("prefix", Keep::Prefix),
+            ("full", Keep::Full),
+        ];
+        let ip = table.get("ip", one_of(KEEP));
+        let user_agent = table.get("user_agent", one_of(KEEP));
+        table.finish();
+        Some(Self {
+            ip: ip?,
+            user_agent: user_agent?,
+        })
+    }
+}
+
+/// `[log]`: what is written to standard error, and how.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// For people or for programs.
+    pub format: LogFormat,
+    /// Levels by target, as `tracing` writes them.
+    pub filter: String,
+}
+
+pub use crate::telemetry::logs::Format as LogFormat;
+
+impl Log {
+    pub(super) fn read(mut table: Table) -> Option<Self> {
+        const FORMATS: &[(&str, LogFormat)] =
+            &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let format = table.get("format", one_of(FORMATS));
+        let filter = table.get("filter", |value| {
+            let filter = words(value)?;
+            crate::telemetry::logs::check(&filter).map_err(|err| {
+                let remedy = "write levels by target, as in \"info,confirmd::smtp=debug\"";
+                super::read::fault(format!("is no filter: {err}"), remedy)
+            })?;
+            Ok(filter)
+        });
+        table.finish();
+        Some(Self {
+            format: format?,
+            filter: filter?,
+        })
+    }
+}
+
+/// `[templates]`: texts of the operator's own.
+#[derive(Clone, Debug)]
+pub struct Templates {
+    /// The folder whose files replace built-in templates.
+    pub dir: Option<PathBuf>,
+}
+
+impl Templates {
+    pub(super) fn read(mut table: Table) -> Option<Self> {
+        let dir = table.get("dir", path);
+        if let Some(dir) = dir.as_ref().filter(|dir| !dir.is_dir()) {
+            let problem = format!("no folder {}", dir.display());
+            table.fault("dir", &problem, "create it, or leave the key out");
+        }
+        table.finish();
+        Some(Self { dir })
+    }
+}
+
+/// `[roles]`: what this process does.
+#[derive(Clone, Debug)]
+pub struct Roles {
+    /// Answers the API and the pages.
+    pub http: bool,
+    /// Sends mails.
+    pub deliver: bool,
+    /// Numbers and chains events, signs checkpoints.
+    pub sequence: bool,
+    /// Ends what has expired.
+    pub sweep: bool,
+}
+
+impl Roles {
+    pub(super) fn read(mut table: Table) -> Option<Self> {
+        let http = table.get("http", switch);
+        let deliver = table.get("deliver", switch);
+        let sequence = table.get("sequence", switch);
+        let sweep = table.get("sweep", switch);
+        table.finish();
+        Some(Self {
+            http: http?,
+            deliver: deliver?,
+            sequence: sequence?,
+            sweep: sweep?,
+        })
+    }
+}
+
+/// `[idempotency]`: repeats of one request.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// How long an `Idempotency-Key` is remembered.
+    pub keep: Duration,
+}
+
+impl Idempotency {
+    pub(super) fn read(mut table: Table) -> Option<Self> {
+        let keep = table.get("keep", span("1 hour", "90 days"));
+        table.finish();
+        Some(Self { keep: keep? })
+    }
+}

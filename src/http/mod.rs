@@ -1,0 +1,4 @@
+//! The outside over HTTP.
+
+pub mod listen;
+pub mod ops;

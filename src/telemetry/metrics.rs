@@ -1,0 +1,309 @@
+//! Numbers for an operator's monitoring, in OpenMetrics text.
+//!
+//! Labels are closed sets: `&'static str` names of enums, configured senders, matched route patterns. Nothing that a
+//! stranger sends becomes a label.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::time::Duration;
+
+use axum::extract::MatchedPath;
+use axum::http::{Method, StatusCode};
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+
+/// The content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Seconds; a press on a link or a signup takes a commit, so the steps are finest where commits are.
+const BUCKETS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+];
+
+macro_rules! labels {
+    ($($name:ident { $($label:ident: $kind:ty),+ })+) => {$(
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name { $($label: $kind),+ }
+    )+};
+}
+
+labels! {
+    Sender { sender: String }
+    Reason { reason: &'static str }
+    Message { kind: &'static str, outcome: &'static str }
+    How { how: &'static str }
+    Request { route: String, method: &'static str, status_class: &'static str }
+    Route { route: String }
+    Failure { phase: &'static str, class: &'static str }
+    State { state: &'static str }
+}
+
+/// All metrics of one process; each test has its own.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    accepted: Family<Sender, Counter>,
+    withheld: Family<Reason, Counter>,
+    messages: Family<Message, Counter>,
+    confirms: Counter,
+    declines: Family<How, Counter>,
+    unsubscribes: Family<How, Counter>,
+    repeated: Counter,
+    requests: Family<Request, Counter>,
+    durations: Family<Route, Histogram, fn() -> Histogram>,
+    failures: Family<Failure, Counter>,
+    relay_alarm: Gauge,
+    queue: Family<State, Gauge>,
+    queue_oldest: Gauge<f64, std::sync::atomic::AtomicU64>,
+    unsequenced: Gauge,
+    gate: Gauge,
+}
+
+impl Metrics {
+    /// Registers every metric of a process that started at a time, in seconds since 1970.
+    pub fn new(started: i64) -> Self {
+        let mut registry = Registry::default();
+        let start: Gauge = Gauge::default();
+        start.set(started);
+        let help = "Start of the process, in seconds since 1970";
+        registry.register("process_start_time_seconds", help, start);
+
+        let ours = registry.sub_registry_with_prefix("confirmd");
+        Self {
+            accepted: add(ours, "signups_accepted", "Signups on stable storage"),
+            withheld: add(
+                ours,
+                "signups_withheld",
+                "Signups whose mail a limit or a hold kept back",
+            ),
+            messages: add(ours, "messages", "Attempts at mails, by how they ended"),
+            confirms: add(ours, "confirms", "Subscriptions confirmed by a person"),
+            declines: add(
+                ours,
+                "declines",
+                "Lists of signups that a person said no to",
+            ),
+            unsubscribes: add(ours, "unsubscribes", "Subscriptions that a person ended"),
+            repeated: add(
+                ours,
+                "unsubscribes_repeated",
+                "Unsubscribes pressed again two days later: somebody still mails",
+            ),
+            requests: add(ours, "http_requests", "Requests answered"),
+            durations: {
+                let family = Family::new_with_constructor(durations as fn() -> Histogram);
+                let help = "Time from the head of a request to the answer, in seconds";
+                ours.register("http_request_duration_seconds", help, family.clone());
+                family
+            },
+            failures: add(
+                ours,
+                "smtp_phase_failures",
+                "SMTP sessions that failed, by phase",
+            ),
+            relay_alarm: add(
+                ours,
+                "relay_alarm",
+                "1 while the relay refuses what is not the fault of one mail",
+            ),
+            queue: add(ours, "queue_depth", "Mails by state"),
+            queue_oldest: add(
+                ours,
+                "queue_oldest_seconds",
+                "Age of the oldest mail that is due, in seconds",
+            ),
+            unsequenced: add(ours, "unsequenced_events", "Events that have no number yet"),
+            gate: add(ours, "gate_waiting", "Requests that wait for a commit"),
+            registry,
+        }
+    }
+
+    /// Counts a signup that is on stable storage.
+    pub fn signup_accepted(&self, sender: &str) {
+        let sender = sender.to_owned();
+        self.accepted.get_or_create(&Sender { sender }).inc();
+    }
+
+    /// Counts a signup whose mail was kept back.
+    pub fn signup_withheld(&self, reason: &'static str) {
+        self.withheld.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts an attempt at a mail.
+    pub fn message(&self, kind: &'static str, outcome: &'static str) {
+        self.messages
+            .get_or_create(&Message { kind, outcome })
+            .inc();
+    }
+
+    /// Counts a confirmed subscription.
+    pub fn confirm(&self) {
+        self.confirms.inc();
+    }
+
+    /// Counts a list of a signup that was declined.
+    pub fn decline(&self, how: &'static str) {
+        self.declines.get_or_create(&How { how }).inc();
+    }
+
+    /// Counts a subscription that was ended.
+    pub fn unsubscribe(&self, how: &'static str) {
+        self.unsubscribes.get_or_create(&How { how }).inc();
+    }
+
+    /// Counts an unsubscribe that was pressed again although it had been in force for two days.
+    pub fn unsubscribe_repeated(&self) {
+        self.repeated.inc();
+    }
+
+    /// Counts an answered request; without a matched route it is `unmatched`, for a path may hold a token.
+    pub fn request(
+        &self,
+        route: Option<&MatchedPath>,
+        method: &Method,
+        status: StatusCode,
+        took: Duration,
+    ) {
+        let route = route.map_or("unmatched", MatchedPath::as_str).to_owned();
+        let request = Request {
+            route: route.clone(),
+            method: known(method),
+            status_class: class(status),
+        };
+        self.requests.get_or_create(&request).inc();
+        self.durations
+            .get_or_create(&Route { route })
+            .observe(took.as_secs_f64());
+    }
+
+    /// Counts an SMTP session that failed.
+    pub fn smtp_failure(&self, phase: &'static str, class: &'static str) {
+        self.failures.get_or_create(&Failure { phase, class }).inc();
+    }
+
+    /// Raises or ends the alarm that the relay itself refuses to work.
+    pub fn relay_alarm(&self, on: bool) {
+        self.relay_alarm.set(i64::from(on));
+    }
+
+    /// Sets how many mails are in a state.
+    pub fn queue_depth(&self, state: &'static str, mails: i64) {
+        self.queue.get_or_create(&State { state }).set(mails);
+    }
+
+    /// Sets the age of the oldest mail that is due.
+    pub fn queue_oldest(&self, age: Duration) {
+        self.queue_oldest.set(age.as_secs_f64());
+    }
+
+    /// Sets how many events have no number yet.
+    pub fn unsequenced_events(&self, events: i64) {
+        self.unsequenced.set(events);
+    }
+
+    /// Sets how many requests wait for a commit.
+    pub fn gate_waiting(&self, requests: i64) {
+        self.gate.set(requests);
+    }
+
+    /// Writes all metrics in OpenMetrics text; serve it as [`CONTENT_TYPE`].
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        // A String takes everything that is written to it.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}
+
+fn add<M: Metric + Default + Clone>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn durations() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+/// Names the methods that routes have; a stranger can make up others.
+fn known(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_written_with_its_labels() {
+        let metrics = Metrics::new(1_700_000_000);
+        metrics.signup_accepted("acme");
+        metrics.signup_withheld("hold");
+        metrics.message("confirmation", "sent");
+        metrics.confirm();
+        metrics.decline("not_me");
+        metrics.unsubscribe("one_click");
+        metrics.unsubscribe_repeated();
+        let brew = Method::from_bytes(b"BREW").unwrap();
+        metrics.request(None, &brew, StatusCode::NOT_FOUND, Duration::from_millis(3));
+        metrics.smtp_failure("rcpt", "transient");
+        metrics.relay_alarm(true);
+        metrics.queue_depth("queued", 7);
+        metrics.queue_oldest(Duration::from_millis(1500));
+        metrics.unsequenced_events(3);
+        metrics.gate_waiting(2);
+        let text = metrics.encode();
+        for line in [
+            "process_start_time_seconds 1700000000",
+            "confirmd_signups_accepted_total{sender=\"acme\"} 1",
+            "confirmd_signups_withheld_total{reason=\"hold\"} 1",
+            "confirmd_messages_total{kind=\"confirmation\",outcome=\"sent\"} 1",
+            "confirmd_confirms_total 1",
+            "confirmd_declines_total{how=\"not_me\"} 1",
+            "confirmd_unsubscribes_total{how=\"one_click\"} 1",
+            "confirmd_unsubscribes_repeated_total 1",
+            "confirmd_http_requests_total{route=\"unmatched\",method=\"other\",status_class=\"4xx\"} 1",
+            "confirmd_http_request_duration_seconds_bucket{le=\"0.005\",route=\"unmatched\"} 1",
+            "confirmd_smtp_phase_failures_total{phase=\"rcpt\",class=\"transient\"} 1",
+            "confirmd_relay_alarm 1",
+            "confirmd_queue_depth{state=\"queued\"} 7",
+            "confirmd_queue_oldest_seconds 1.5",
+            "confirmd_unsequenced_events 3",
+            "confirmd_gate_waiting 2",
+            "# EOF",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is missing in\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn metrics_of_two_instances_are_apart() {
+        let (one, two) = (Metrics::new(0), Metrics::new(0));
+        one.confirm();
+        assert!(two.encode().contains("confirmd_confirms_total 0"));
+    }
+}
