@@ -89,6 +89,14 @@ impl Withheld {
     pub fn as_str(self) -> &'static str {
         self.told().unwrap_or("installation_limit")
     }
+
+    /// Reads the name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        use Withheld::*;
+        [Hold, List, Sender, Installation]
+            .into_iter()
+            .find(|reason| reason.as_str() == name)
+    }
 }
 
 impl Ledger {

@@ -78,7 +78,7 @@ pub async fn again(flows: &Arc<Flows>, id: SignupId) -> Result<Outcome, Error> {
         idempotency: None,
         again_of: Some(id),
     };
-    write(
+    let events = write(
         flows,
         &mut tx,
         now,
@@ -86,7 +86,6 @@ pub async fn again(flows: &Arc<Flows>, id: SignupId) -> Result<Outcome, Error> {
     )
     .await?;
     tx.commit().await?;
-    flows.mail_waits.notify_one();
-    flows.event_waits.notify_one();
+    flows.happened(&events);
     Ok(Outcome::OnItsWay(view))
 }

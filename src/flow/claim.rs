@@ -281,7 +281,7 @@ async fn job(
                 template: template(message.kind, &locale),
                 message_id: format!("{}@{}", message.id, from.address.domain()),
                 date: Timestamp::from_seconds(now.as_seconds()),
-                boundary: Uuid::from_bytes(random()).simple().to_string(),
+                boundary: format!("=_{}", Uuid::from_bytes(random()).simple()),
             }
         }
     };

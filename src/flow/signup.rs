@@ -10,7 +10,7 @@ use crate::clock::random;
 use crate::domain::address::Address;
 use crate::domain::consent::Consent;
 use crate::domain::delivery::{About, MessageKind};
-use crate::domain::event::EventKind;
+use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{SignupId, SubscriberId};
 use crate::domain::list::SenderId;
 use crate::domain::locale::Locale;
@@ -72,12 +72,12 @@ pub async fn sign_up(flows: Arc<Flows>, batch: Vec<Request>) -> Result<Vec<Outco
         .filter(|((id, _), outcome)| **outcome == Outcome::Accepted(**id))
         .map(|(pair, _)| (*pair.0, pair.1))
         .collect();
-    if !fresh.is_empty() {
-        write(&flows, &mut tx, now, &fresh).await?;
-    }
+    let events = match fresh.as_slice() {
+        [] => Vec::new(),
+        fresh => write(&flows, &mut tx, now, fresh).await?,
+    };
     tx.commit().await?;
-    flows.mail_waits.notify_one();
-    flows.event_waits.notify_one();
+    flows.happened(&events);
     Ok(outcomes)
 }
 
@@ -114,13 +114,13 @@ async fn remember(
     Ok(batch.iter().zip(ids).map(outcome).collect())
 }
 
-/// Writes new signups: the same statements and rows for every address.
+/// Writes new signups: the same statements and rows for every address. Returns what happens with the commit.
 pub(super) async fn write(
     flows: &Flows,
     tx: &mut Tx,
     now: Timestamp,
     fresh: &[(SignupId, &Request)],
-) -> Result<(), Error> {
+) -> Result<Vec<Event>, Error> {
     let pepper = &flows.keys().pepper;
     let mailboxes: Vec<Keyed> = fresh
         .iter()
@@ -202,5 +202,5 @@ pub(super) async fn write(
     tx.add_signup_lists(&lists).await?;
     tx.queue(&mails).await?;
     tx.append(&events).await?;
-    Ok(())
+    Ok(events)
 }

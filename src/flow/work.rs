@@ -256,12 +256,7 @@ impl Work {
     pub async fn commit(self, flows: &Flows, mut tx: Tx) -> Result<(), Error> {
         self.save(&mut tx).await?;
         tx.commit().await?;
-        if !self.mails.is_empty() {
-            flows.mail_waits.notify_one();
-        }
-        if !self.events.is_empty() {
-            flows.event_waits.notify_one();
-        }
+        flows.happened(&self.events);
         Ok(())
     }
 }

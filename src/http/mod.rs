@@ -1,4 +1,137 @@
-//! The outside over HTTP.
+//! HTTP: every route that there is, and what all of them share.
+//!
+//! | route | for |
+//! |---|---|
+//! | `/v1/...` | signup backends, with an API key |
+//! | `/c/ /d/ /u/` | people with a link, mailbox providers |
+//! | `/livez /readyz /metrics` | operators, on a listener of their own ([`ops`]) |
 
+mod api;
+mod body;
 pub mod listen;
 pub mod ops;
+mod page;
+mod problem;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::time::Instant;
+
+use self::problem::Problem;
+use crate::domain::list::Sender;
+use crate::flow::api_key::Known;
+use crate::flow::gate::Gate;
+use crate::flow::{Flows, confirm, decline, signup, unsubscribe};
+use crate::template::Templates;
+
+/// What handlers need.
+pub struct App {
+    flows: Arc<Flows>,
+    signups: Gate<signup::Request, signup::Outcome>,
+    confirms: Gate<confirm::Press, confirm::Outcome>,
+    declines: Gate<decline::Press, decline::Outcome>,
+    unsubscribes: Gate<unsubscribe::Press, unsubscribe::Outcome>,
+    keys: Known,
+    templates: RwLock<Arc<Templates>>,
+    public_url: String,
+}
+
+impl App {
+    /// Opens the gates before the hot flows; at most `waiting` requests wait at each.
+    ///
+    /// `public_url` is the origin of links of senders that have none of their own.
+    pub fn new(
+        flows: Arc<Flows>,
+        templates: Arc<Templates>,
+        public_url: &str,
+        waiting: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            signups: Gate::open(flows.clone(), waiting, signup::sign_up),
+            confirms: Gate::open(flows.clone(), waiting, confirm::confirm),
+            declines: Gate::open(flows.clone(), waiting, decline::decline),
+            unsubscribes: Gate::open(flows.clone(), waiting, unsubscribe::unsubscribe),
+            keys: Known::default(),
+            templates: RwLock::new(templates),
+            public_url: public_url.trim_end_matches('/').to_owned(),
+            flows,
+        })
+    }
+
+    /// Puts other templates in force.
+    pub fn set_templates(&self, templates: Arc<Templates>) {
+        *self
+            .templates
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = templates;
+    }
+
+    fn templates(&self) -> Arc<Templates> {
+        self.templates
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Returns the origin of a sender's links.
+    fn origin<'a>(&'a self, sender: &'a Sender) -> &'a str {
+        let own = sender.public_url.as_deref();
+        own.map_or(&self.public_url, |own| own.trim_end_matches('/'))
+    }
+}
+
+/// Builds the public routes.
+pub fn router(app: Arc<App>) -> Router {
+    let api = Router::new()
+        .route("/v1/signups", post(api::signups::create))
+        .route("/v1/lists", get(api::lists::index))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed());
+    let pages = Router::new()
+        .route("/c/{token}", get(page::confirm::show).post(page::confirm::press))
+        .route("/c/{token}/again", post(page::confirm::again))
+        .route("/d/{token}", get(page::decline::show).post(page::decline::press))
+        .route(
+            "/u/{token}",
+            get(page::unsubscribe::show).post(page::unsubscribe::press),
+        )
+        .method_not_allowed_fallback(page::method_not_allowed);
+    Router::new()
+        .merge(api)
+        .merge(pages)
+        .fallback(not_found)
+        .layer(from_fn_with_state(app.clone(), measure))
+        .with_state(app)
+}
+
+async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {
+    match request.uri().path().starts_with("/v1/") {
+        true => Problem::not_found().into_response(),
+        false => page::not_found(&app, request.headers()),
+    }
+}
+
+/// Counts and times each request by its route, never by its path, and sets the headers that every answer carries.
+async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method: Method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    let metrics = &app.flows.metrics;
+    metrics.request(route.as_ref(), &method, response.status(), began.elapsed());
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("x-robots-tag"), "noindex, nofollow"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,295 @@
+//! `/c/{token}`: what is asked, and the yes.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::Response;
+
+use super::{claims, failed, is_one_click, page};
+use crate::domain::id::SignupId;
+use crate::domain::list::{ConfirmBy, ListId};
+use crate::domain::signup::Confirm;
+use crate::domain::time::Timestamp;
+use crate::flow::confirm::{Choice, Press};
+use crate::flow::view::{self, ListView, SignupView};
+use crate::flow::again as ask_again;
+use crate::http::App;
+use crate::http::body::{lenient, pairs};
+use crate::template::{
+    ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, Ended, EndedPage, Frequency, ListFace,
+    OtherList, OtherState,
+};
+use crate::token::Purpose;
+
+/// Shows the signup as it stands. Changes nothing, unless its only list lets the link itself confirm.
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Path(token): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let claims = match claims(&app, Purpose::Confirm, &token, &headers) {
+        Ok(claims) => claims,
+        Err(response) => return response,
+    };
+    let id = SignupId(claims.subject);
+    let view = match view::signup(&app.flows, id).await {
+        Ok(Some(view)) => view,
+        Ok(None) => return unknown(&app, &headers),
+        Err(error) => return failed(&app, &error, &headers),
+    };
+    let by_link = match view.lists.as_slice() {
+        [only] => only.facts.list.confirm == ConfirmBy::Link,
+        _ => false,
+    };
+    if by_link && method == Method::GET {
+        return confirm(&app, &token, id, Choice::Only, ConfirmBy::Link, &headers).await;
+    }
+    as_it_stands(&app, &token, &view, &[])
+}
+
+/// Takes the yes: `list=<id>`, repeatable, or `list=all`; with one list an empty form means it.
+pub async fn press(
+    State(app): State<Arc<App>>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let claims = match claims(&app, Purpose::Confirm, &token, &headers) {
+        Ok(claims) => claims,
+        Err(response) => return response,
+    };
+    let id = SignupId(claims.subject);
+    let body = lenient(body).await;
+    // A mail program that presses "unsubscribe" on this link must not subscribe anybody.
+    let choice = match is_one_click(&body) {
+        true => None,
+        false => choice(&body),
+    };
+    match choice {
+        Some(choice) => confirm(&app, &token, id, choice, ConfirmBy::Button, &headers).await,
+        None => match view::signup(&app.flows, id).await {
+            Ok(Some(view)) => as_it_stands(&app, &token, &view, &[]),
+            Ok(None) => unknown(&app, &headers),
+            Err(error) => failed(&app, &error, &headers),
+        },
+    }
+}
+
+/// Asks for a new mail where the link has expired.
+pub async fn again(
+    State(app): State<Arc<App>>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let claims = match claims(&app, Purpose::Confirm, &token, &headers) {
+        Ok(claims) => claims,
+        Err(response) => return response,
+    };
+    match ask_again::again(&app.flows, SignupId(claims.subject)).await {
+        Ok(ask_again::Outcome::OnItsWay(view)) => {
+            ended(&app, StatusCode::OK, &view, Ended::Mailed, None)
+        }
+        Ok(ask_again::Outcome::NotPossible(view)) => as_it_stands(&app, &token, &view, &[]),
+        Ok(ask_again::Outcome::Unknown) => unknown(&app, &headers),
+        Err(error) => failed(&app, &error, &headers),
+    }
+}
+
+/// Reads which lists a form means; none where it is no form of ours.
+fn choice(body: &[u8]) -> Option<Choice> {
+    if body.is_empty() {
+        return Some(Choice::Only);
+    }
+    let names: Vec<String> = pairs(body)
+        .into_iter()
+        .filter(|(name, _)| name == "list")
+        .map(|(_, value)| value)
+        .collect();
+    if names.is_empty() {
+        return None;
+    }
+    if names.iter().any(|name| name == "all") {
+        return Some(Choice::All);
+    }
+    let lists = names.iter().flat_map(|name| name.parse::<ListId>());
+    Some(Choice::Lists(lists.collect()))
+}
+
+async fn confirm(
+    app: &Arc<App>,
+    token: &str,
+    signup: SignupId,
+    choice: Choice,
+    by: ConfirmBy,
+    headers: &HeaderMap,
+) -> Response {
+    let press = Press { signup, choice, by };
+    match app.confirms.pass(press).await {
+        Ok(outcome) => match outcome.view {
+            Some(view) => as_it_stands(app, token, &view, &outcome.confirmed),
+            None => unknown(app, headers),
+        },
+        Err(error) => failed(app, &error, headers),
+    }
+}
+
+/// Shows what a signup asks, or says why it asks nothing any more; `pressed` are the lists just confirmed.
+fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -> Response {
+    let locale = &view.signup.locale;
+    let Some(first) = view.lists.first() else {
+        return ended(app, StatusCode::NOT_FOUND, view, Ended::Unknown, None);
+    };
+    let sender = super::face(&first.facts.sender);
+    let action = format!("{}{token}", Purpose::Confirm.path());
+    let is_open = |list: &&ListView| list.confirm == Confirm::Yes && !list.closed;
+    let is_confirmed = |list: &&ListView| {
+        let again = matches!(list.confirm, Confirm::Again | Confirm::Already);
+        again && list.subscription.is_some()
+    };
+    let open: Vec<ListFace> = view
+        .lists
+        .iter()
+        .filter(is_open)
+        .filter_map(|list| ListFace::new(&list.facts.list, locale))
+        .collect();
+    let rest = |list: &&ListView| !is_open(list) && !is_confirmed(list);
+    let other = view.lists.iter().filter(rest).map(|list| other(view, list));
+
+    if !pressed.is_empty() || (open.is_empty() && view.lists.iter().any(|l| is_confirmed(&l))) {
+        let when = match pressed.is_empty() {
+            true => Confirmed::Before,
+            false => Confirmed::Now,
+        };
+        let lists = view.lists.iter().filter(is_confirmed);
+        let content = ConfirmedPage {
+            sender,
+            when,
+            lists: lists
+                .map(|list| confirmed(app, view, list, when))
+                .collect(),
+            open,
+            other: other.collect(),
+            confirm_action: action,
+            redirect_url: view.signup.redirect.clone(),
+            receipt_url: None,
+        };
+        return page(app, StatusCode::OK, locale, &content);
+    }
+    if let (false, Some(expires)) = (open.is_empty(), view.signup.expires_at) {
+        let confirmed = view.lists.iter().filter(is_confirmed).map(|list| OtherList {
+            title: list.facts.list.title_in(locale).to_owned(),
+            state: OtherState::Confirmed,
+        });
+        let content = ConfirmPage {
+            sender,
+            open,
+            other: confirmed.chain(other).collect(),
+            asked_at: view.signup.created_at,
+            site: None,
+            expires,
+            confirm_action: action,
+            decline_url: decline_url(app, view),
+        };
+        return page(app, StatusCode::OK, locale, &content);
+    }
+    let (status, reason) = why_ended(view);
+    let again = matches!(reason, Ended::Expired { .. }).then(|| format!("{action}/again"));
+    ended(app, status, view, reason, again)
+}
+
+fn other(view: &SignupView, list: &ListView) -> OtherList {
+    let state = match list.confirm {
+        _ if list.closed => OtherState::Closed,
+        Confirm::Declined => OtherState::Declined,
+        Confirm::NotOffered => OtherState::NotOffered,
+        _ => OtherState::Ended,
+    };
+    OtherList {
+        title: list.facts.list.title_in(&view.signup.locale).to_owned(),
+        state,
+    }
+}
+
+fn confirmed(app: &App, view: &SignupView, list: &ListView, when: Confirmed) -> ConfirmedList {
+    let facts = &list.facts;
+    let subscription = list.subscription.as_ref();
+    let token = subscription.and_then(|subscription| {
+        let links = &app.flows.keys().links;
+        links.sign(links.signing(), Purpose::Unsubscribe, subscription.id.0, None)
+    });
+    let path = Purpose::Unsubscribe.path();
+    ConfirmedList {
+        title: facts.list.title_in(&view.signup.locale).to_owned(),
+        frequency: facts.list.frequency.as_deref().and_then(Frequency::parse),
+        since: subscription
+            .filter(|_| when == Confirmed::Before)
+            .map(|subscription| subscription.since),
+        unsubscribe_url: format!(
+            "{}{path}{}",
+            app.origin(&facts.sender),
+            token.unwrap_or_default()
+        ),
+    }
+}
+
+fn decline_url(app: &App, view: &SignupView) -> String {
+    let links = &app.flows.keys().links;
+    let token = links.sign(links.signing(), Purpose::Decline, view.signup.id.0, None);
+    format!("{}{}", Purpose::Decline.path(), token.unwrap_or_default())
+}
+
+/// The reason that tells the person most.
+fn why_ended(view: &SignupView) -> (StatusCode, Ended) {
+    let any = |what: Confirm| view.lists.iter().any(|list| list.confirm == what);
+    let expired_at = view.signup.expires_at.unwrap_or(Timestamp::from_micros(0));
+    if view.lists.iter().all(|list| list.closed) {
+        (StatusCode::OK, Ended::Closed)
+    } else if any(Confirm::Expired) {
+        (StatusCode::GONE, Ended::Expired { expired_at })
+    } else if any(Confirm::Declined) {
+        (StatusCode::OK, Ended::Declined)
+    } else if any(Confirm::Ineffective) {
+        (StatusCode::OK, Ended::Ineffective)
+    } else if any(Confirm::NotOffered) {
+        (StatusCode::OK, Ended::NotOffered)
+    } else {
+        (StatusCode::OK, Ended::Closed)
+    }
+}
+
+fn ended(
+    app: &App,
+    status: StatusCode,
+    view: &SignupView,
+    reason: Ended,
+    again_action: Option<String>,
+) -> Response {
+    let locale = &view.signup.locale;
+    let first = view.lists.first().map(|list| &list.facts);
+    let titles = view.lists.iter();
+    let content = EndedPage {
+        sender: first.map(|facts| super::face(&facts.sender)),
+        reason,
+        titles: titles
+            .map(|list| list.facts.list.title_in(locale).to_owned())
+            .collect(),
+        again_action,
+        signup_url: first.and_then(|facts| facts.list.signup_url.clone()),
+    };
+    page(app, status, locale, &content)
+}
+
+/// The signature is right, but the signup is gone.
+fn unknown(app: &App, headers: &HeaderMap) -> Response {
+    let content = EndedPage {
+        sender: None,
+        reason: Ended::Unknown,
+        titles: Vec::new(),
+        again_action: None,
+        signup_url: None,
+    };
+    page(app, StatusCode::NOT_FOUND, &super::asked_locale(headers), &content)
+}

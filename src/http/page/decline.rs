@@ -1,0 +1,168 @@
+//! `/d/{token}`: the no of a confirmation mail, and its List-Unsubscribe.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+
+use super::{claims, done, face, failed, is_one_click, page};
+use crate::domain::id::SignupId;
+use crate::domain::list::ListId;
+use crate::domain::signup::{Decline, ListState, Refuse};
+use crate::flow::decline::{Press, Wish};
+use crate::flow::view::{self, SignupView};
+use crate::http::App;
+use crate::http::body::{lenient, pairs};
+use crate::template::{Declined, DeclinePage, DeclinedPage, Ended, EndedPage, Hold};
+use crate::token::Purpose;
+
+/// Shows what a no would do. Changes nothing.
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let claims = match claims(&app, Purpose::Decline, &token, &headers) {
+        Ok(claims) => claims,
+        Err(response) => return response,
+    };
+    let view = match view::signup(&app.flows, SignupId(claims.subject)).await {
+        Ok(Some(view)) => view,
+        Ok(None) => return unknown(&app, &headers),
+        Err(error) => return failed(&app, &error, &headers),
+    };
+    let of = |what: Refuse| titles(&view, |list| list.refuse == what);
+    let (open, subscribed) = (of(Refuse::Decline), of(Refuse::Unsubscribe));
+    let Some(first) = view.lists.first() else {
+        return unknown(&app, &headers);
+    };
+    if open.is_empty() && subscribed.is_empty() {
+        return result(&app, &token, &view, already(&view), &[], &[]);
+    }
+    let content = DeclinePage {
+        sender: face(&first.facts.sender),
+        open,
+        subscribed,
+        hold: app.flows.settings.limits.hold.as_secs(),
+        action: format!("{}{token}", Purpose::Decline.path()),
+    };
+    page(&app, StatusCode::OK, &view.signup.locale, &content)
+}
+
+/// Takes the no, at once: any body, or none, is one. Our own page sends `reason=no`, `reason=not_me`, `hold=lift` or
+/// `hold=all`; everything else is the mail program's own press.
+pub async fn press(
+    State(app): State<Arc<App>>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let claims = match claims(&app, Purpose::Decline, &token, &headers) {
+        Ok(claims) => claims,
+        Err(response) => return response,
+    };
+    let wish = wish(&lenient(body).await);
+    let press = Press {
+        signup: SignupId(claims.subject),
+        wish,
+    };
+    let outcome = match app.declines.pass(press).await {
+        Ok(outcome) => outcome,
+        Err(error) => return failed(&app, &error, &headers),
+    };
+    if wish == Wish::Refuse(Decline::OneClick) {
+        return done();
+    }
+    let Some(view) = outcome.view else {
+        return unknown(&app, &headers);
+    };
+    let said = match wish {
+        Wish::LiftHold => Declined::Lifted,
+        Wish::HoldEverywhere => Declined::Extended,
+        Wish::Refuse(_) if !outcome.declined.is_empty() || !outcome.unsubscribed.is_empty() => {
+            Declined::Done
+        }
+        Wish::Refuse(_) => already(&view),
+    };
+    let (declined, left) = (&outcome.declined, &outcome.unsubscribed);
+    result(&app, &token, &view, said, declined, left)
+}
+
+fn wish(body: &[u8]) -> Wish {
+    if is_one_click(body) {
+        return Wish::Refuse(Decline::OneClick);
+    }
+    for (name, value) in pairs(body) {
+        match (name.as_str(), value.as_str()) {
+            ("hold", "lift") => return Wish::LiftHold,
+            ("hold", "all") => return Wish::HoldEverywhere,
+            ("reason", "no") => return Wish::Refuse(Decline::No),
+            ("reason", "not_me") => return Wish::Refuse(Decline::NotMe),
+            _ => {}
+        }
+    }
+    Wish::Refuse(Decline::OneClick)
+}
+
+fn already(view: &SignupView) -> Declined {
+    let declined = |list: &view::ListView| list.row.state == ListState::Declined;
+    match view.lists.iter().any(declined) {
+        true => Declined::Already,
+        false => Declined::Nothing,
+    }
+}
+
+fn titles(view: &SignupView, which: impl Fn(&view::ListView) -> bool) -> Vec<String> {
+    let lists = view.lists.iter().filter(|list| which(list));
+    lists
+        .map(|list| list.facts.list.title_in(&view.signup.locale).to_owned())
+        .collect()
+}
+
+fn result(
+    app: &App,
+    token: &str,
+    view: &SignupView,
+    outcome: Declined,
+    declined: &[ListId],
+    left: &[ListId],
+) -> Response {
+    let Some(first) = view.lists.first() else {
+        return page(app, StatusCode::OK, &view.signup.locale, &gone());
+    };
+    let named = |names: &[ListId]| titles(view, |list| names.contains(&list.row.list));
+    let declined = match outcome {
+        Declined::Done => named(declined),
+        _ => titles(view, |list| list.row.state == ListState::Declined),
+    };
+    let content = DeclinedPage {
+        sender: face(&first.facts.sender),
+        outcome,
+        declined,
+        unsubscribed: named(left),
+        hold: view.held_until.map(|until| Hold {
+            until,
+            everywhere: view.held_everywhere,
+        }),
+        action: format!("{}{token}", Purpose::Decline.path()),
+        signup_url: first.facts.list.signup_url.clone(),
+    };
+    page(app, StatusCode::OK, &view.signup.locale, &content)
+}
+
+/// The signup is gone: there is nothing left to refuse.
+fn unknown(app: &App, headers: &HeaderMap) -> Response {
+    page(app, StatusCode::OK, &super::asked_locale(headers), &gone())
+}
+
+fn gone() -> EndedPage {
+    EndedPage {
+        sender: None,
+        reason: Ended::Unknown,
+        titles: Vec::new(),
+        again_action: None,
+        signup_url: None,
+    }
+}
