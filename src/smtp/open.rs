@@ -169,14 +169,24 @@ async fn starttls(mut wire: Wire, target: &Target) -> Result<Wire, Fault> {
 /// Tries the addresses of the relay in turn; each gets its share of the time that is left.
 async fn connect(target: &Target) -> Result<TcpStream, Fault> {
     let end = Instant::now() + target.timeouts.connect;
-    let lookup = lookup_host((target.host.as_str(), target.port));
-    let addresses: Vec<SocketAddr> = within(target.timeouts.connect, Phase::Connect, lookup)
-        .await?
-        .collect();
-    let mut fault = Fault {
+    let nowhere = Fault {
         phase: Phase::Connect,
-        cause: Cause::Io(std::io::ErrorKind::NotFound),
+        cause: Cause::NoAddress,
     };
+    let lookup = timeout(
+        target.timeouts.connect,
+        lookup_host((target.host.as_str(), target.port)),
+    );
+    let addresses: Vec<SocketAddr> = match lookup.await {
+        Ok(addresses) => addresses.map_err(|_| nowhere)?.collect(),
+        Err(_) => {
+            return Err(Fault {
+                phase: Phase::Connect,
+                cause: Cause::Timeout,
+            });
+        }
+    };
+    let mut fault = nowhere;
     for (i, address) in addresses.iter().enumerate() {
         let share = (end - Instant::now()) / (addresses.len() - i) as u32;
         match within(share, Phase::Connect, TcpStream::connect(address)).await {
@@ -208,5 +218,29 @@ async fn within<T>(
             phase,
             cause: Cause::Timeout,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::{super::tls, *};
+
+    #[tokio::test]
+    async fn small_writes_are_not_held_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target {
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+            name: ServerName::try_from("127.0.0.1").unwrap(),
+            tls: Tls::None,
+            connector: tls::connector(None).unwrap(),
+            credentials: None,
+            hello: ClientId::Domain("confirmd.example".to_owned()),
+            timeouts: Timeouts::default(),
+        };
+        let stream = connect(&target).await.map_err(|fault| fault.cause).unwrap();
+        assert!(stream.nodelay().unwrap());
     }
 }

@@ -133,6 +133,8 @@ pub enum Cause {
     /// The relay said no.
     Reply(Reply),
     Timeout,
+    /// The relay's name has no address.
+    NoAddress,
     /// The relay closed the connection.
     Closed,
     Io(io::ErrorKind),
@@ -149,6 +151,7 @@ impl fmt::Display for Cause {
         match self {
             Cause::Reply(reply) => write!(f, "{reply}"),
             Cause::Timeout => f.write_str("timeout"),
+            Cause::NoAddress => f.write_str("host name not found"),
             Cause::Closed => f.write_str("connection closed"),
             Cause::Io(kind) => write!(f, "{kind}"),
             Cause::Tls => f.write_str("TLS handshake failed"),

@@ -126,6 +126,7 @@ mod tests {
     fn causes_without_a_reply() {
         //                                                       CTGHAMRDBd
         assert_eq!(row(Cause::Timeout),                         "DDDDDDDDDA");
+        assert_eq!(letter(Connect, Cause::NoAddress), 'D');
         assert_eq!(row(Cause::Closed),                          "DDDDDDDDDA");
         assert_eq!(row(Cause::Io(std::io::ErrorKind::Other)),   "DDDDDDDDDA");
         assert_eq!(row(Cause::Malformed),                       "DDDDDDDDDA");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use confirmd::smtp::{Relay, SettingsError, Verdict};
 use tokio::task::JoinSet;
 
-use super::{MAIL, is_sent, line, relay, send, settings};
+use super::{MAIL, in_time, is_sent, line, relay, send, settings};
 use crate::support::peer::{Act, Peer, Point};
 
 #[tokio::test]
@@ -131,6 +131,25 @@ async fn the_first_command_on_a_kept_connection_is_tried_once_more() {
 }
 
 #[tokio::test]
+async fn a_kept_connection_that_answers_or_is_silent_is_not_replaced() {
+    for (act, expected) in [
+        (Act::reply("451 4.3.0 later"), "deferred mail: 451 4.3.0"),
+        (Act::Silence, "deferred mail: timeout"),
+    ] {
+        let peer = Peer::start().await;
+        let mut settings = settings(&peer);
+        settings.timeouts.mail = Duration::from_millis(500);
+        let relay = Relay::new(settings).unwrap();
+        assert!(is_sent(send(&relay, "a@one.example").await));
+        peer.script(move |at| {
+            (at.point == Point::Mail && at.transaction == 1).then(|| act.clone())
+        });
+        assert_eq!(line(send(&relay, "b@two.example").await), expected);
+        assert_eq!(peer.seen(|seen| seen.connections), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_dropped_call_never_poisons_the_next() {
     for point in [
         Point::Greeting,
@@ -186,7 +205,7 @@ async fn close_says_goodbye_and_does_not_wait_for_ever() {
     for act in [None, Some(Act::Silence)] {
         assert!(is_sent(send(&relay, "a@one.example").await));
         peer.script(move |at| act.clone().filter(|_| at.point == Point::Quit));
-        relay.close().await;
+        in_time(relay.close()).await;
     }
     assert_eq!(
         peer.seen(|seen| (seen.connections, seen.count("QUIT"))),

@@ -417,7 +417,7 @@ async fn a_connection_that_cannot_be_reset_is_dropped() {
     ] {
         let peer = Peer::start().await;
         let mut settings = settings(&peer);
-        settings.timeouts.mail = Duration::from_millis(300);
+        settings.timeouts.mail = Duration::from_millis(500);
         let relay = Relay::new(settings).unwrap();
         peer.script(move |at| match at.point {
             Point::Rcpt => Some(Act::reply("550 5.1.1 unknown")),
@@ -438,7 +438,7 @@ async fn a_connection_that_cannot_be_reset_is_dropped() {
 async fn a_refused_hello_is_told_though_quit_is_not_answered() {
     let peer = Peer::start().await;
     let mut settings = settings(&peer);
-    settings.timeouts.hello = Duration::from_millis(300);
+    settings.timeouts.hello = Duration::from_millis(500);
     let relay = Relay::new(settings).unwrap();
     peer.script(|at| match at.point {
         Point::Ehlo => Some(Act::reply("550 5.7.1 bad name")),
@@ -449,4 +449,31 @@ async fn a_refused_hello_is_told_though_quit_is_not_answered() {
         line(send(&relay, "a@one.example").await),
         "misconfigured hello: 550 5.7.1"
     );
+}
+
+#[tokio::test]
+async fn the_last_look_may_wait_in_a_task_of_its_own() {
+    let peer = Peer::start().await;
+    let relay = relay(&peer);
+    let (answer, asked) = tokio::sync::oneshot::channel::<bool>();
+    let sending = tokio::spawn(async move {
+        let (from, to) = (
+            "bounce@lists.example".parse().unwrap(),
+            "a@one.example".parse().unwrap(),
+        );
+        let (mail, yes) = (
+            Outgoing {
+                from: &from,
+                to: &to,
+                bytes: MAIL,
+            },
+            true,
+        );
+        relay.send(mail, async || asked.await == Ok(yes)).await
+    });
+    peer.until("the recipient", |seen| seen.count("RCPT") == 1)
+        .await;
+    assert_eq!(peer.seen(|seen| seen.count("DATA")), 0);
+    answer.send(true).unwrap();
+    assert!(is_sent(sending.await.unwrap()));
 }
