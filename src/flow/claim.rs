@@ -315,6 +315,16 @@ fn site(source: &str, facts: &[Arc<Facts>]) -> Option<String> {
         .then(|| url.host_str().map(str::to_owned))?
 }
 
+/// Gives mails back that were claimed and of which the relay has heard nothing.
+///
+/// # Errors
+/// When the database refuses; then their leases end by themselves.
+pub async fn release(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), Error> {
+    let mut tx = flows.pool.begin().await?;
+    tx.release(claims).await?;
+    tx.commit().await
+}
+
 /// A mail that is about to be sent.
 #[derive(Clone, Debug)]
 pub struct Start {

@@ -199,11 +199,9 @@ impl Flows {
     /// # Errors
     /// When the database cannot be read, or does not have them.
     pub async fn facts(&self, hash: Hash) -> Result<Arc<Facts>, store::Error> {
-        let known = self.facts.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(facts) = known.get(&hash) {
-            return Ok(facts.clone());
+        if let Some(facts) = self.known_facts(hash) {
+            return Ok(facts);
         }
-        drop(known);
         let facts = self.pool.read().await?.facts(hash).await?;
         let facts = facts.ok_or_else(|| store::Error::corrupt("facts of a list are missing"))?;
         let facts = Arc::new(facts);
@@ -212,6 +210,11 @@ impl Flows {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(hash, facts.clone());
         Ok(facts)
+    }
+
+    fn known_facts(&self, hash: Hash) -> Option<Arc<Facts>> {
+        let known = self.facts.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&hash).cloned()
     }
 
     /// Tells whether no limit applies to a mailbox.

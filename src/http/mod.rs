@@ -93,9 +93,15 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/lists", get(api::lists::index))
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     let pages = Router::new()
-        .route("/c/{token}", get(page::confirm::show).post(page::confirm::press))
+        .route(
+            "/c/{token}",
+            get(page::confirm::show).post(page::confirm::press),
+        )
         .route("/c/{token}/again", post(page::confirm::again))
-        .route("/d/{token}", get(page::decline::show).post(page::decline::press))
+        .route(
+            "/d/{token}",
+            get(page::decline::show).post(page::decline::press),
+        )
         .route(
             "/u/{token}",
             get(page::unsubscribe::show).post(page::unsubscribe::press),

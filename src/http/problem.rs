@@ -68,8 +68,12 @@ impl Problem {
     pub fn malformed(why: &serde_json::Error) -> Self {
         // serde_json's own words may repeat what was sent; its position does not.
         let (line, column) = (why.line(), why.column());
-        Self::new(StatusCode::BAD_REQUEST, "malformed-json", "The body is not JSON")
-            .detail(format!("Reading stopped at line {line}, column {column}."))
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "malformed-json",
+            "The body is not JSON",
+        )
+        .detail(format!("Reading stopped at line {line}, column {column}."))
     }
 
     /// The Idempotency-Key is none.
@@ -115,7 +119,11 @@ impl Problem {
 
     /// The body did not come whole.
     pub fn incomplete() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "incomplete", "The body did not come whole")
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "incomplete",
+            "The body did not come whole",
+        )
     }
 
     /// The body is of another kind.

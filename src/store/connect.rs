@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, PgConnection, SqlSafeStr, SqliteConnection};
+use sqlx::{Connection, PgConnection, SqlSafeStr};
 
 use super::{Error, Pool};
 
@@ -31,24 +31,24 @@ const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 pub enum Location {
     /// A file of SQLite.
     Sqlite(PathBuf),
-    /// A PostgreSQL server.
-    Postgres(Box<PgConnectOptions>),
+    /// A PostgreSQL server, and the login that owns its tables where that is another.
+    Postgres(Box<PgConnectOptions>, Option<Box<PgConnectOptions>>),
 }
 
 impl Location {
-    /// Reads `sqlite:PATH` or `postgres://...`.
+    /// Reads the URLs of a PostgreSQL server.
     ///
     /// # Errors
-    /// When the text is neither.
-    pub fn parse(url: &str) -> Result<Self, ConnectError> {
-        if let Some(path) = url.strip_prefix("sqlite:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return Ok(Self::Sqlite(PathBuf::from(path)));
-        }
-        let options = PgConnectOptions::from_str(url).map_err(|_| ConnectError::Url)?;
-        Ok(Self::Postgres(Box::new(
-            options.application_name("confirmd"),
-        )))
+    /// When one is none.
+    pub fn postgres(url: &str, migrate_url: Option<&str>) -> Result<Self, ConnectError> {
+        let read = |url: &str| {
+            let options = PgConnectOptions::from_str(url).map_err(|_| ConnectError::Url)?;
+            Ok::<_, ConnectError>(Box::new(options.application_name("confirmd")))
+        };
+        Ok(Self::Postgres(
+            read(url)?,
+            migrate_url.map(read).transpose()?,
+        ))
     }
 }
 
@@ -56,7 +56,7 @@ impl Location {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The URL is not understood.
-    #[error("database.url: neither sqlite:PATH nor postgres://user@host/database")]
+    #[error("database.url: not a URL of PostgreSQL, as in postgres://user@host/database")]
     Url,
     /// The folder or file cannot be made or opened.
     #[error("database.url: cannot open {path}: {reason}")]
@@ -111,7 +111,9 @@ pub struct DaemonLock(#[expect(dead_code, reason = "held, not read")] Option<Fil
 pub async fn connect(location: &Location, connections: u32) -> Result<Pool, ConnectError> {
     match location {
         Location::Sqlite(path) => sqlite(path, connections).await,
-        Location::Postgres(options) => postgres(options, connections).await,
+        Location::Postgres(options, owner) => {
+            postgres(options, owner.as_ref().unwrap_or(options), connections).await
+        }
     }
 }
 
@@ -178,10 +180,7 @@ async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
         .idle_timeout(None)
         .connect_with(options.clone())
         .await?;
-    let mut connection = writer.acquire().await?;
-    durable_sqlite(&mut connection).await?;
-    migrate(&mut *connection, SQLITE).await?;
-    drop(connection);
+    migrate(&mut *writer.acquire().await?, SQLITE).await?;
     drop(migrating);
 
     let reader = SqlitePoolOptions::new()
@@ -189,74 +188,64 @@ async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
         .max_lifetime(None)
         .connect_with(options.pragma("query_only", "on"))
         .await?;
-    Ok(Pool::Sqlite { writer, reader })
-}
-
-async fn durable_sqlite(connection: &mut SqliteConnection) -> Result<(), ConnectError> {
-    let (version,): (String,) = sqlx::query_as("select sqlite_version()")
-        .fetch_one(&mut *connection)
-        .await?;
+    let pool = Pool::Sqlite { writer, reader };
+    let old = "build with SQLite 3.51.3 or later, older ones can lose commits";
+    let (_, version) = &durability(&pool).await?[0];
     let numbers: Vec<u32> = version.split('.').flat_map(str::parse).collect();
     if numbers.as_slice() < OLDEST_SQLITE.as_slice() {
         return Err(ConnectError::NotDurable {
-            setting: "sqlite_version()",
-            found: version,
-            remedy: "build with SQLite 3.51.3 or later, older ones can lose commits",
+            setting: "sqlite_version",
+            found: version.clone(),
+            remedy: old,
         });
     }
-    let (journal,): (String,) = sqlx::query_as("pragma journal_mode")
-        .fetch_one(&mut *connection)
-        .await?;
-    if journal != "wal" {
-        return Err(ConnectError::NotDurable {
-            setting: "PRAGMA journal_mode",
-            found: journal,
-            remedy: "put the file on a local filesystem",
-        });
-    }
-    let (synchronous,): (i64,) = sqlx::query_as("pragma synchronous")
-        .fetch_one(&mut *connection)
-        .await?;
-    if synchronous != 2 {
-        return Err(ConnectError::NotDurable {
-            setting: "PRAGMA synchronous",
-            found: synchronous.to_string(),
-            remedy: "it must read back as 2 (FULL)",
-        });
+    durable(
+        &pool,
+        &[
+            (
+                "journal_mode",
+                &["wal"],
+                "put the file on a local filesystem",
+            ),
+            ("synchronous", &["2"], "it must read back as 2 (FULL)"),
+        ],
+    )
+    .await?;
+    Ok(pool)
+}
+
+/// Refuses a database whose settings, read back, do not say what durability needs.
+async fn durable(
+    pool: &Pool,
+    needed: &[(&'static str, &[&str], &'static str)],
+) -> Result<(), ConnectError> {
+    let settings = durability(pool).await?;
+    for &(setting, allowed, remedy) in needed {
+        let found = settings.iter().find(|(name, _)| *name == setting);
+        let found = found.map_or("", |(_, value)| value.as_str());
+        if !allowed.contains(&found) {
+            return Err(ConnectError::NotDurable {
+                setting,
+                found: found.to_owned(),
+                remedy,
+            });
+        }
     }
     Ok(())
 }
 
-async fn postgres(options: &PgConnectOptions, connections: u32) -> Result<Pool, ConnectError> {
+async fn postgres(
+    options: &PgConnectOptions,
+    owner: &PgConnectOptions,
+    connections: u32,
+) -> Result<Pool, ConnectError> {
     let options = options.clone().options([
         ("synchronous_commit", "on"),
         ("statement_timeout", "30s"),
         ("idle_in_transaction_session_timeout", "60s"),
     ]);
     // A failed migration keeps its advisory lock until the connection ends: so it gets one of its own.
-    let mut connection = PgConnection::connect_with(&options).await?;
-    for (setting, remedy) in [
-        (
-            "fsync",
-            "set fsync = on in postgresql.conf: without it a crash loses what was answered",
-        ),
-        (
-            "synchronous_commit",
-            "remove what overrides it for this role or database",
-        ),
-    ] {
-        let (found,): (String,) = sqlx::query_as("select current_setting($1)")
-            .bind(setting)
-            .fetch_one(&mut connection)
-            .await?;
-        if !matches!(found.as_str(), "on" | "remote_apply") {
-            return Err(ConnectError::NotDurable {
-                setting,
-                found,
-                remedy,
-            });
-        }
-    }
+    let mut connection = PgConnection::connect_with(owner).await?;
     migrate(&mut connection, POSTGRES).await?;
     connection.close().await?;
 
@@ -265,7 +254,24 @@ async fn postgres(options: &PgConnectOptions, connections: u32) -> Result<Pool, 
         .acquire_timeout(Duration::from_secs(10))
         .connect_with(options)
         .await?;
-    Ok(Pool::Postgres(pool))
+    let pool = Pool::Postgres(pool);
+    durable(
+        &pool,
+        &[
+            (
+                "fsync",
+                &["on"],
+                "set fsync = on in postgresql.conf: without it a crash loses what was answered",
+            ),
+            (
+                "synchronous_commit",
+                &["on", "remote_apply"],
+                "remove what overrides it for this role or database",
+            ),
+        ],
+    )
+    .await?;
+    Ok(pool)
 }
 
 async fn migrate<C: Migrate>(
@@ -292,45 +298,41 @@ async fn migrate<C: Migrate>(
         })
 }
 
-/// What holds for a database, for `check`.
-#[derive(Debug)]
-pub struct Durability {
-    /// Names and values that were read back.
-    pub settings: Vec<(&'static str, String)>,
-}
-
-/// Reads back what durability rests on.
+/// Reads back the version and what durability rests on, by name.
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn durability(pool: &Pool) -> Result<Durability, Error> {
+pub async fn durability(pool: &Pool) -> Result<Vec<(&'static str, String)>, Error> {
+    const SQLITE: &[(&str, &str)] = &[
+        ("sqlite_version", "select sqlite_version()"),
+        (
+            "journal_mode",
+            "select journal_mode from pragma_journal_mode",
+        ),
+        (
+            "synchronous",
+            "select cast(synchronous as text) from pragma_synchronous",
+        ),
+    ];
+    const POSTGRES: &[(&str, &str)] = &[
+        ("server_version", "select current_setting('server_version')"),
+        ("fsync", "select current_setting('fsync')"),
+        (
+            "synchronous_commit",
+            "select current_setting('synchronous_commit')",
+        ),
+    ];
+    let questions = match pool {
+        Pool::Sqlite { .. } => SQLITE,
+        Pool::Postgres(_) => POSTGRES,
+    };
     let mut settings = Vec::new();
-    match pool {
-        Pool::Sqlite { writer, .. } => {
-            let mut conn = writer.acquire().await?;
-            let (version,): (String,) = sqlx::query_as("select sqlite_version()")
-                .fetch_one(&mut *conn)
-                .await?;
-            let (journal,): (String,) = sqlx::query_as("pragma journal_mode")
-                .fetch_one(&mut *conn)
-                .await?;
-            let (synchronous,): (i64,) = sqlx::query_as("pragma synchronous")
-                .fetch_one(&mut *conn)
-                .await?;
-            let level = if synchronous == 2 { "FULL" } else { "not FULL" };
-            settings.push(("sqlite_version", version));
-            settings.push(("journal_mode", journal));
-            settings.push(("synchronous", level.to_owned()));
-        }
-        Pool::Postgres(pool) => {
-            for name in ["server_version", "fsync", "synchronous_commit"] {
-                let (value,): (String,) = sqlx::query_as("select current_setting($1)")
-                    .bind(name)
-                    .fetch_one(pool)
-                    .await?;
-                settings.push((name, value));
-            }
-        }
+    for &(name, sql) in questions {
+        let (value,): (String,) = match pool {
+            Pool::Sqlite { writer, .. } => sqlx::query_as(sql).fetch_one(writer).await?,
+            Pool::Postgres(pool) => sqlx::query_as(sql).fetch_one(pool).await?,
+        };
+        settings.push((name, value));
     }
-    Ok(Durability { settings })
+    Ok(settings)
 }

@@ -105,6 +105,15 @@ impl Tx {
         Ok(numbered)
     }
 
+    /// Tells whether any event has no number yet.
+    pub async fn has_unsequenced(&mut self) -> Result<bool, Error> {
+        const SQL: &str = "select ord from event where seq is null limit 1";
+        let row: Option<(i64,)> = on!(self, |conn| sqlx::query_as(SQL)
+            .fetch_optional(conn)
+            .await?);
+        Ok(row.is_some())
+    }
+
     /// Returns events after a number, at most `limit`, of one sender or of all.
     pub async fn events_after(
         &mut self,

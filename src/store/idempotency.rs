@@ -60,6 +60,16 @@ impl Tx {
             .collect()
     }
 
+    /// Tells whether there are requests from before an instant.
+    pub async fn has_requests(&mut self, before: Timestamp) -> Result<bool, Error> {
+        const SQL: &str = "select created_at from idempotency where created_at < $1 limit 1";
+        let row: Option<(Timestamp,)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(before)
+            .fetch_optional(conn)
+            .await?);
+        Ok(row.is_some())
+    }
+
     /// Forgets requests from before an instant, at most `limit`, and returns how many.
     pub async fn forget_requests(&mut self, before: Timestamp, limit: i64) -> Result<u64, Error> {
         const SQL: &str = "delete from idempotency where request in

@@ -237,6 +237,17 @@ impl Tx {
         Ok(rows.into_iter().map(|(id,)| MessageId(id)).collect())
     }
 
+    /// Gives claimed mails back to the queue, where the claim still holds.
+    pub async fn release(&mut self, claims: &[(MessageId, Uuid)]) -> Result<(), Error> {
+        const SQL: &str = "update message set state = 'queued', claim = null, lease_until = null
+            from {set} where message.id = s.id and message.claim = s.claim";
+        let set = Set::new()
+            .uuid("id", claims.iter().map(|(id, _)| id.0))
+            .uuid("claim", claims.iter().map(|(_, claim)| *claim));
+        self.write(SQL, set).await?;
+        Ok(())
+    }
+
     /// Ends mails that were picked and are not to be sent.
     pub async fn end_picked(
         &mut self,
@@ -304,14 +315,6 @@ impl Tx {
         Ok(on!(self, |conn| sqlx::query_as(SQL)
             .fetch_one(conn)
             .await?))
-    }
-
-    /// Returns the earliest time at which a queued mail is due.
-    pub async fn next_due(&mut self) -> Result<Option<Timestamp>, Error> {
-        const SQL: &str = "select min(due_at) from message where state = 'queued'";
-        let (at,): (Option<Timestamp>,) =
-            on!(self, |conn| sqlx::query_as(SQL).fetch_one(conn).await?);
-        Ok(at)
     }
 
     /// Keeps templates by hash; those already kept stay.

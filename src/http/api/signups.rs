@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde_json::{Value, json};
 
 use super::authorize;
@@ -68,7 +68,9 @@ pub async fn create(
 
 fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE);
-    let kind = kind.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     kind.eq_ignore_ascii_case("application/json") && !headers.contains_key(header::CONTENT_ENCODING)
 }
@@ -90,7 +92,9 @@ fn idempotency(
     let value = value.to_str().map_err(|_| Problem::bad_idempotency_key())?;
     let quoted = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
     let name = quoted.unwrap_or(value);
-    let visible = name.bytes().all(|b| (0x21..=0x7e).contains(&b) && b != b'"');
+    let visible = name
+        .bytes()
+        .all(|b| (0x21..=0x7e).contains(&b) && b != b'"');
     if !visible || !(1..=255).contains(&name.len()) {
         return Err(Problem::bad_idempotency_key());
     }
@@ -106,7 +110,13 @@ fn parse(flows: &Flows, sender: &SenderId, value: Value) -> Result<Request, Prob
     let mut faults = Vec::new();
     let in_force = flows.in_force();
     let now = flows.clock.now();
-    let request = body(flows, &in_force, sender, now, Object::root(value, &mut faults));
+    let request = body(
+        flows,
+        &in_force,
+        sender,
+        now,
+        Object::root(value, &mut faults),
+    );
     match request {
         Some(request) if faults.is_empty() => Ok(request),
         _ => Err(Problem::invalid(faults)),
@@ -128,7 +138,10 @@ fn body(
     let asked = object.read("locale", 35, str::parse::<Locale>);
     let locale = in_force.catalog.locale(&entries, asked.as_ref());
     if locale.is_none() && !entries.is_empty() {
-        object.fault("lists", "have no language in common; sign up for them one by one");
+        object.fault(
+            "lists",
+            "have no language in common; sign up for them one by one",
+        );
     }
     let consent = object.object("consent", |consent| {
         read_consent(flows, in_force, &entries, now, consent)
@@ -231,7 +244,10 @@ fn read_consent(
             .any(|e| in_force.words.contains(&(e.facts.list.id.clone(), hash)))
     };
     if hash.is_some_and(|hash| !entries.is_empty() && !kept(hash)) {
-        object.fault(member, "is no wording of this list; GET /v1/lists gives those in force");
+        object.fault(
+            member,
+            "is no wording of this list; GET /v1/lists gives those in force",
+        );
     }
 
     let at = object.read("at", 64, Timestamp::parse);

@@ -12,9 +12,9 @@ use crate::domain::id::SignupId;
 use crate::domain::list::{ConfirmBy, ListId};
 use crate::domain::signup::Confirm;
 use crate::domain::time::Timestamp;
+use crate::flow::again as ask_again;
 use crate::flow::confirm::{Choice, Press};
 use crate::flow::view::{self, ListView, SignupView};
-use crate::flow::again as ask_again;
 use crate::http::App;
 use crate::http::body::{lenient, pairs};
 use crate::template::{
@@ -167,9 +167,7 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
         let content = ConfirmedPage {
             sender,
             when,
-            lists: lists
-                .map(|list| confirmed(app, view, list, when))
-                .collect(),
+            lists: lists.map(|list| confirmed(app, view, list, when)).collect(),
             open,
             other: other.collect(),
             confirm_action: action,
@@ -179,10 +177,14 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
         return page(app, StatusCode::OK, locale, &content);
     }
     if let (false, Some(expires)) = (open.is_empty(), view.signup.expires_at) {
-        let confirmed = view.lists.iter().filter(is_confirmed).map(|list| OtherList {
-            title: list.facts.list.title_in(locale).to_owned(),
-            state: OtherState::Confirmed,
-        });
+        let confirmed = view
+            .lists
+            .iter()
+            .filter(is_confirmed)
+            .map(|list| OtherList {
+                title: list.facts.list.title_in(locale).to_owned(),
+                state: OtherState::Confirmed,
+            });
         let content = ConfirmPage {
             sender,
             open,
@@ -218,7 +220,12 @@ fn confirmed(app: &App, view: &SignupView, list: &ListView, when: Confirmed) -> 
     let subscription = list.subscription.as_ref();
     let token = subscription.and_then(|subscription| {
         let links = &app.flows.keys().links;
-        links.sign(links.signing(), Purpose::Unsubscribe, subscription.id.0, None)
+        links.sign(
+            links.signing(),
+            Purpose::Unsubscribe,
+            subscription.id.0,
+            None,
+        )
     });
     let path = Purpose::Unsubscribe.path();
     ConfirmedList {
@@ -291,5 +298,10 @@ fn unknown(app: &App, headers: &HeaderMap) -> Response {
         again_action: None,
         signup_url: None,
     };
-    page(app, StatusCode::NOT_FOUND, &super::asked_locale(headers), &content)
+    page(
+        app,
+        StatusCode::NOT_FOUND,
+        &super::asked_locale(headers),
+        &content,
+    )
 }

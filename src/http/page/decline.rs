@@ -15,7 +15,7 @@ use crate::flow::decline::{Press, Wish};
 use crate::flow::view::{self, SignupView};
 use crate::http::App;
 use crate::http::body::{lenient, pairs};
-use crate::template::{Declined, DeclinePage, DeclinedPage, Ended, EndedPage, Hold};
+use crate::template::{DeclinePage, Declined, DeclinedPage, Ended, EndedPage, Hold};
 use crate::token::Purpose;
 
 /// Shows what a no would do. Changes nothing.

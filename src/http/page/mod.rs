@@ -50,7 +50,12 @@ fn page<P: Page>(app: &App, status: StatusCode, locale: &Locale, content: &P) ->
 ///
 /// # Errors
 /// The page that says no more than that this is no link of ours.
-fn claims(app: &App, purpose: Purpose, token: &str, headers: &HeaderMap) -> Result<Claims, Response> {
+fn claims(
+    app: &App,
+    purpose: Purpose,
+    token: &str,
+    headers: &HeaderMap,
+) -> Result<Claims, Response> {
     let claims = app.flows.keys().links.verify(purpose, token);
     claims.map_err(|_| problem(app, StatusCode::NOT_FOUND, headers, Problem::BadLink))
 }
@@ -79,7 +84,12 @@ pub fn not_found(app: &App, headers: &HeaderMap) -> Response {
 
 /// Says that a page has other methods; they stand in Allow.
 pub async fn method_not_allowed(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    problem(&app, StatusCode::METHOD_NOT_ALLOWED, &headers, Problem::Method)
+    problem(
+        &app,
+        StatusCode::METHOD_NOT_ALLOWED,
+        &headers,
+        Problem::Method,
+    )
 }
 
 /// The first language that the browser asks for; only pages that know no signup are written in it.

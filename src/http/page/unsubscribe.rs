@@ -14,7 +14,7 @@ use crate::flow::unsubscribe::{How, Outcome, Press};
 use crate::flow::view::{self, SubscriptionView};
 use crate::http::App;
 use crate::http::body::{lenient, pairs};
-use crate::template::{Unsubscribed, UnsubscribePage, UnsubscribedPage};
+use crate::template::{UnsubscribePage, Unsubscribed, UnsubscribedPage};
 use crate::token::Purpose;
 
 /// Shows what would be left. Changes nothing.

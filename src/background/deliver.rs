@@ -1,0 +1,425 @@
+//! Mails leave: claim, compose, send, settle.
+//!
+//! Each mail is claimed in a committed transaction before a byte is sent, looked at once more before the write that
+//! carries DATA, and settled after the relay's last word. No transaction is open while SMTP runs.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::{REST, failed};
+use crate::domain::consent::Hash;
+use crate::domain::delivery::{Answer, Attempt, MessageKind};
+use crate::domain::locale::Locale;
+use crate::flow::claim::{Job, Start, claim, release, start};
+use crate::flow::gate::Gate;
+use crate::flow::settle::{self, settle};
+use crate::flow::{Error, Flows};
+use crate::message::{Composed, Draft, Links, compose};
+use crate::smtp::{Cause, Outgoing, Phase, Relay, Verdict};
+use crate::store;
+use crate::telemetry::logs::field;
+use crate::template::{MailTemplate, Templates};
+use crate::token::Purpose;
+
+/// Kinds of mail, for keeping their templates.
+const KINDS: [MessageKind; 4] = [
+    MessageKind::Confirmation,
+    MessageKind::AlreadySubscribed,
+    MessageKind::Welcome,
+    MessageKind::Goodbye,
+];
+
+/// What delivery is told by configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The origin of links of senders that have none of their own.
+    pub public_url: String,
+    /// Mails claimed at once.
+    pub batch: usize,
+    /// Mails sent at once.
+    pub sessions: usize,
+    /// How often the queue is looked at without a ring.
+    pub poll: Duration,
+    /// Requests that wait at a gate.
+    pub waiting: usize,
+}
+
+/// The role that sends mails.
+pub struct Deliver {
+    flows: Arc<Flows>,
+    relay: Relay,
+    settings: Settings,
+    starts: Gate<Start, bool>,
+    results: Gate<settle::Result, settle::Outcome>,
+    templates: RwLock<Arc<Templates>>,
+    /// Templates of mails that were first claimed under others than those in force.
+    kept: Mutex<HashMap<Hash, Arc<MailTemplate>>>,
+    slots: Semaphore,
+    alarm: AtomicBool,
+}
+
+/// What was known when the relay was asked to take DATA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    /// It never came to that.
+    Not,
+    /// The database could not say: nothing may be sent, nothing may be settled.
+    Failed,
+    /// It could.
+    Said,
+}
+
+impl Deliver {
+    /// Puts the role together and keeps the templates in force, so that every mail can be made again.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn new(
+        flows: Arc<Flows>,
+        relay: Relay,
+        templates: Arc<Templates>,
+        settings: Settings,
+    ) -> Result<Self, store::Error> {
+        let deliver = Self {
+            starts: Gate::open(flows.clone(), settings.waiting, start),
+            results: Gate::open(flows.clone(), settings.waiting, settle),
+            templates: RwLock::new(templates.clone()),
+            kept: Mutex::default(),
+            slots: Semaphore::new(settings.sessions),
+            alarm: AtomicBool::new(false),
+            relay,
+            settings,
+            flows,
+        };
+        deliver.set_templates(templates).await?;
+        Ok(deliver)
+    }
+
+    /// Puts other templates in force.
+    ///
+    /// # Errors
+    /// When the database refuses to keep them; then the old ones stay.
+    pub async fn set_templates(&self, templates: Arc<Templates>) -> Result<(), store::Error> {
+        let locales: Vec<Locale> = templates.languages().cloned().collect();
+        let mut kept = Vec::new();
+        for kind in KINDS {
+            for locale in &locales {
+                let template = templates.kept(kind, locale);
+                kept.push((template.hash, template.source.clone()));
+            }
+        }
+        let mut tx = self.flows.pool.begin().await?;
+        tx.keep_templates(&kept, self.flows.clock.now()).await?;
+        tx.commit().await?;
+        *self
+            .templates
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = templates;
+        Ok(())
+    }
+
+    fn templates(&self) -> Arc<Templates> {
+        self.templates
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Claims what is due and sees it to its end; returns how many mails were dealt with.
+    ///
+    /// # Errors
+    /// When the database refuses the claim; then nothing was sent.
+    pub async fn step(self: &Arc<Self>) -> Result<usize, store::Error> {
+        let mut sending = JoinSet::new();
+        let dealt = self.begin(&mut sending, self.settings.batch).await?;
+        while sending.join_next().await.is_some() {}
+        Ok(dealt)
+    }
+
+    /// Sends mails until `soft`, then finishes those that were begun and frees the others.
+    pub async fn run(self: Arc<Self>, soft: impl Future<Output = ()>) {
+        tokio::pin!(soft);
+        let mut sending = JoinSet::new();
+        loop {
+            while sending.try_join_next().is_some() {}
+            let wait = match self.settings.batch.saturating_sub(sending.len()) {
+                0 => Duration::MAX,
+                free => match self.begin(&mut sending, free).await {
+                    Ok(0) => self.settings.poll,
+                    Ok(_) => Duration::ZERO,
+                    Err(error) => {
+                        failed(&self.flows, "deliver", &error);
+                        REST
+                    }
+                },
+            };
+            tokio::select! {
+                biased;
+                () = &mut soft => break,
+                Some(_) = sending.join_next() => {}
+                () = tokio::time::sleep(wait) => {}
+                () = self.flows.mail_waits.notified(), if wait == self.settings.poll => {}
+            }
+        }
+        self.slots.close();
+        while sending.join_next().await.is_some() {}
+        self.relay.close().await;
+    }
+
+    /// Claims up to `limit` mails and begins to send them.
+    async fn begin(
+        self: &Arc<Self>,
+        sending: &mut JoinSet<()>,
+        limit: usize,
+    ) -> Result<usize, store::Error> {
+        let templates = self.templates();
+        let hash = move |kind: MessageKind, locale: &Locale| templates.kept(kind, locale).hash;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let claimed = claim(&self.flows, limit, &hash).await?;
+        let dealt = claimed.jobs.len() + claimed.ended.len();
+        for job in claimed.jobs {
+            let deliver = self.clone();
+            sending.spawn(async move { deliver.one(job).await });
+        }
+        Ok(dealt)
+    }
+
+    /// Sends one claimed mail and settles it.
+    async fn one(&self, job: Job) {
+        let Ok(_slot) = self.slots.acquire().await else {
+            // Stopping: nothing was said to the relay, so another process may have it at once.
+            return self.give_back(&job).await;
+        };
+        let composed = match self.compose(&job).await {
+            Ok(composed) => composed,
+            Err(why) => {
+                tracing::error!({ field::MESSAGE } = %job.message.id, { field::ERROR } = %why, "a mail cannot be made");
+                let answer = Answer {
+                    phase: "compose".to_owned(),
+                    cause: "defect".to_owned(),
+                    ..Answer::default()
+                };
+                return self.settle(&job, Attempt::Deferred, Some(answer)).await;
+            }
+        };
+        let mail = Outgoing {
+            from: &composed.envelope_from,
+            to: &composed.envelope_to,
+            bytes: &composed.bytes,
+        };
+        let looked = Mutex::new(Looked::Not);
+        let verdict = self
+            .relay
+            .send(mail, async || {
+                let item = Start {
+                    message: job.message.clone(),
+                    claim: job.claim,
+                };
+                let (go, said) = match self.starts.pass(item).await {
+                    Ok(go) => (go, Looked::Said),
+                    Err(_) => (false, Looked::Failed),
+                };
+                *looked.lock().unwrap_or_else(PoisonError::into_inner) = said;
+                go
+            })
+            .await;
+        let looked = looked.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if verdict == Verdict::Stopped && looked == Looked::Failed {
+            return self.give_back(&job).await;
+        }
+        self.sound_alarm(&verdict);
+        let (attempt, answer) = judged(verdict);
+        if let Some(answer) = &answer
+            && attempt != Attempt::Sent
+        {
+            self.flows
+                .metrics
+                .smtp_failure(phase_of(verdict), class_of(verdict));
+            tracing::debug!({ field::MESSAGE } = %job.message.id, { field::PHASE } = answer.phase, { field::CLASS } = answer.cause, "attempt failed");
+        }
+        self.settle(&job, attempt, answer).await;
+    }
+
+    async fn compose(&self, job: &Job) -> Result<Composed, String> {
+        let keys = self.flows.keys();
+        let key = job.pinned.link_key.parse().map_err(|_| "no link key")?;
+        let origin = job.facts.first().and_then(|f| f.sender.public_url.clone());
+        let origin = origin.unwrap_or_else(|| self.settings.public_url.clone());
+        let link = |purpose: Purpose, subject, expires| {
+            let token = keys.links.sign(key, purpose, subject, expires)?;
+            let origin = origin.trim_end_matches('/');
+            Some(format!("{origin}{}{token}", purpose.path()))
+        };
+        let mut links = Links::default();
+        if let (MessageKind::Confirmation, Some(signup)) = (job.message.kind, job.message.signup) {
+            links.confirm = link(Purpose::Confirm, signup.0, job.expires);
+            links.decline = link(Purpose::Decline, signup.0, None);
+        }
+        let unsubscribe = job.subscriptions.iter();
+        links.unsubscribe = unsubscribe
+            .filter_map(|id| link(Purpose::Unsubscribe, id.0, None))
+            .collect();
+        let draft = Draft {
+            kind: job.message.kind,
+            locale: job.locale.clone(),
+            facts: job.facts.clone(),
+            to: job.to.clone(),
+            message_id: job.pinned.message_id.clone(),
+            date: job.pinned.date,
+            boundary: job.pinned.boundary.clone(),
+            links,
+            asked_at: job.asked_at,
+            site: job.site.clone(),
+            expires: job.expires,
+        };
+        let templates = self.templates();
+        let current = templates.mail(job.message.kind, &job.locale);
+        let composed = if current.kept().hash == job.pinned.template {
+            compose(&draft, current)
+        } else {
+            let kept = self.kept(job.pinned.template).await?;
+            compose(&draft, &kept)
+        };
+        composed.map_err(|error| error.to_string())
+    }
+
+    /// Returns the templates that a mail was pinned to.
+    async fn kept(&self, hash: Hash) -> Result<Arc<MailTemplate>, String> {
+        let known = |kept: &Mutex<HashMap<Hash, Arc<MailTemplate>>>| {
+            let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.get(&hash).cloned()
+        };
+        if let Some(template) = known(&self.kept) {
+            return Ok(template);
+        }
+        let read = async || self.flows.pool.read().await?.template(hash).await;
+        let source = read().await.map_err(|error| error.to_string())?;
+        let source = source.ok_or("the templates of this mail were not kept")?;
+        let template = MailTemplate::from_kept(&source).map_err(|error| error.to_string())?;
+        let template = Arc::new(template);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(hash, template.clone());
+        Ok(template)
+    }
+
+    async fn settle(&self, job: &Job, attempt: Attempt, answer: Option<Answer>) {
+        let result = settle::Result {
+            message: job.message.clone(),
+            claim: job.claim,
+            attempt,
+            answer,
+            expires: job.expires,
+        };
+        // What was said to the relay cannot be unsaid: try to write it down for as long as the claim lasts.
+        let patience = self.flows.settings.after_data + self.flows.settings.lease_margin;
+        let end = tokio::time::Instant::now() + patience;
+        loop {
+            match self.results.pass(result.clone()).await {
+                Ok(settle::Outcome::Settled(_)) => return,
+                Ok(settle::Outcome::TooLate) => {
+                    tracing::warn!({ field::MESSAGE } = %job.message.id, ?attempt, "late result: the claim had ended");
+                    return;
+                }
+                Err(Error::Store(error)) if error.is_fatal() => return,
+                Err(_) if tokio::time::Instant::now() < end => tokio::time::sleep(REST).await,
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn give_back(&self, job: &Job) {
+        let ids = [(job.message.id, job.claim)];
+        if let Err(error) = release(&self.flows, &ids).await {
+            // Its lease ends by itself.
+            failed(&self.flows, "deliver", &error);
+        }
+    }
+
+    /// Says once that the relay itself refuses to work, and once that it works again.
+    fn sound_alarm(&self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Misconfigured { phase, cause } => {
+                self.flows.metrics.relay_alarm(true);
+                if !self.alarm.swap(true, Ordering::Relaxed) {
+                    tracing::error!({ field::PHASE } = %phase, { field::REASON } = %cause, "the relay refuses to work for us: check [smtp]; mails wait, none is given up for it");
+                }
+            }
+            Verdict::Sent { .. } if self.alarm.swap(false, Ordering::Relaxed) => {
+                self.flows.metrics.relay_alarm(false);
+                tracing::info!("the relay works again");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Translates a verdict for the retry rules, and into what is written down.
+fn judged(verdict: Verdict) -> (Attempt, Option<Answer>) {
+    let of = |phase: Phase, cause: Cause| {
+        let reply = match cause {
+            Cause::Reply(reply) => Some(reply),
+            _ => None,
+        };
+        Some(Answer {
+            phase: phase.as_str().to_owned(),
+            cause: class(cause).to_owned(),
+            code: reply.map(|reply| reply.code),
+            enhanced: reply
+                .and_then(|reply| reply.enhanced)
+                .map(|e| e.to_string()),
+        })
+    };
+    match verdict {
+        Verdict::Sent { reply } => (Attempt::Sent, of(Phase::Dot, Cause::Reply(reply))),
+        Verdict::Refused { phase, reply } | Verdict::Rejected { phase, reply } => {
+            (Attempt::Failed, of(phase, Cause::Reply(reply)))
+        }
+        Verdict::Deferred { phase, cause } | Verdict::Misconfigured { phase, cause } => {
+            (Attempt::Deferred, of(phase, cause))
+        }
+        Verdict::Ambiguous { cause } => (Attempt::Ambiguous, of(Phase::Dot, cause)),
+        Verdict::Stopped => (Attempt::Stopped, None),
+    }
+}
+
+fn phase_of(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Refused { phase, .. }
+        | Verdict::Rejected { phase, .. }
+        | Verdict::Deferred { phase, .. }
+        | Verdict::Misconfigured { phase, .. } => phase.as_str(),
+        Verdict::Sent { .. } | Verdict::Ambiguous { .. } => Phase::Dot.as_str(),
+        Verdict::Stopped => "none",
+    }
+}
+
+fn class_of(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Sent { .. } => "sent",
+        Verdict::Refused { .. } => "refused",
+        Verdict::Rejected { .. } => "rejected",
+        Verdict::Deferred { .. } => "deferred",
+        Verdict::Misconfigured { .. } => "misconfigured",
+        Verdict::Ambiguous { .. } => "ambiguous",
+        Verdict::Stopped => "stopped",
+    }
+}
+
+fn class(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Reply(_) => "reply",
+        Cause::Timeout => "timeout",
+        Cause::Closed => "closed",
+        Cause::Io(_) => "io",
+        Cause::Tls => "tls",
+        Cause::NotOffered => "not_offered",
+        Cause::NoAddress => "no_address",
+        Cause::Malformed => "malformed",
+    }
+}
