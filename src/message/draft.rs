@@ -14,7 +14,7 @@ use crate::template::{
 };
 
 /// All that a mail depends on besides its template. The same draft and template give the same bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Draft {
     /// Why it is sent.
     pub kind: MessageKind,
@@ -41,7 +41,7 @@ pub struct Draft {
 }
 
 /// The links of a mail, ready-made.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Links {
     /// The confirm link; a confirmation needs it.
     pub confirm: Option<String>,

@@ -2,6 +2,7 @@
 
 mod draft;
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use lettre::Message;
@@ -18,8 +19,8 @@ use crate::template::{MailTemplate, TemplateError};
 /// The longest line that mail can carry, without its CRLF (RFC 5322, section 2.1.1).
 const LONGEST_LINE: usize = 998;
 
-/// A mail ready to be sent.
-#[derive(Clone, Debug)]
+/// A mail ready to be sent. `Debug` does not show it: it holds links and addresses.
+#[derive(Clone)]
 pub struct Composed {
     /// The whole mail, with CRLF line ends and no octet above 127.
     pub bytes: Vec<u8>,
@@ -27,6 +28,12 @@ pub struct Composed {
     pub envelope_from: lettre::Address,
     /// RCPT TO.
     pub envelope_to: lettre::Address,
+}
+
+impl fmt::Debug for Composed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Composed(..)")
+    }
 }
 
 /// Why a mail cannot be made. Sending it again later does not help.
@@ -82,16 +89,16 @@ pub fn compose(draft: &Draft, template: &MailTemplate) -> Result<Composed, Compo
         .date(system_time(draft.date))
         .message_id(Some(format!("<{}>", draft.message_id)))
         // RFC 3834, section 5: no vacation notice answers this.
-        .raw_header(as_is("Auto-Submitted", "auto-generated".to_owned()))
-        .raw_header(as_is("X-Auto-Response-Suppress", "All".to_owned()));
+        .raw_header(header("Auto-Submitted", "auto-generated".to_owned()))
+        .raw_header(header("X-Auto-Response-Suppress", "All".to_owned()));
     // RFC 8058 knows HTTPS alone; an installation without it (a demonstration on one machine) sends no such header.
     if let Some(link) = draft
         .one_click()
         .filter(|link| link.starts_with("https://"))
     {
         builder = builder
-            .raw_header(as_is("List-Unsubscribe", format!("<{link}>")))
-            .raw_header(as_is(
+            .raw_header(header("List-Unsubscribe", format!("<{link}>")))
+            .raw_header(header(
                 "List-Unsubscribe-Post",
                 "List-Unsubscribe=One-Click".to_owned(),
             ));
@@ -136,13 +143,9 @@ fn check(draft: &Draft) -> Result<(), ComposeError> {
     }
 }
 
-/// A header value on one line, as it is.
-///
-/// lettre would fold a long link after the colon; RFC 8058 allows one space there and nothing else, and some relays
-/// break the signature of a folded one. Only constants and links that [`check`] let pass come here.
-fn as_is(name: &'static str, value: String) -> HeaderValue {
-    let name = HeaderName::new_from_ascii_str(name);
-    HeaderValue::dangerous_new_pre_encoded(name, value.clone(), value)
+/// A header that lettre has no type for. It folds at spaces alone, so a link stays on one line, as RFC 8058 wants.
+fn header(name: &'static str, value: String) -> HeaderValue {
+    HeaderValue::new(HeaderName::new_from_ascii_str(name), value)
 }
 
 fn part(kind: ContentType, body: String) -> SinglePart {

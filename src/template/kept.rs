@@ -38,7 +38,7 @@ const FORBIDDEN: [&str; 8] = [
 ];
 
 /// A rendered mail.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Mail {
     /// The subject: one line.
     pub subject: String,

@@ -1,4 +1,4 @@
-//! What each kind of mail says: one context per kind.
+//! What each kind of mail says: one context per kind. They hold links, so they have no `Debug`.
 
 use serde::Serialize;
 
@@ -25,7 +25,7 @@ pub trait MailContext: Serialize {
 }
 
 /// Asks to confirm a signup. Holds nothing that the signup supplied but the checked host of its page.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Confirmation {
     /// Who asks.
     pub sender: SenderFace,
@@ -48,7 +48,7 @@ pub struct Confirmation {
 }
 
 /// Answers a signup that asked for nothing new.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct AlreadySubscribed {
     /// Who answers.
     pub sender: SenderFace,
@@ -61,7 +61,7 @@ pub struct AlreadySubscribed {
 }
 
 /// Greets after a confirm.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Welcome {
     /// Who greets.
     pub sender: SenderFace,
@@ -72,7 +72,7 @@ pub struct Welcome {
 }
 
 /// Confirms an unsubscribe.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Goodbye {
     /// Whose lists they were.
     pub sender: SenderFace,
@@ -83,7 +83,7 @@ pub struct Goodbye {
 }
 
 /// A list to which the person is subscribed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct JoinedList {
     /// The list.
     #[serde(flatten)]
@@ -93,7 +93,7 @@ pub struct JoinedList {
 }
 
 /// A list that the person left.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct LeftList {
     /// What people call it.
     pub title: String,

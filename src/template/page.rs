@@ -1,4 +1,5 @@
-//! What each page says: one context per template. All links and form actions come ready-made.
+//! What each page says: one context per template. All links and form actions come ready-made;
+//! they are secrets, so what holds them has no `Debug`.
 
 use serde::Serialize;
 
@@ -30,7 +31,7 @@ pages! {
 
 /// Asks for a yes or no: at least one list is open. With one, an empty form confirms it; with several the buttons
 /// send `list=<id>` or `list=all`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct ConfirmPage {
     /// Who asks.
     pub sender: SenderFace,
@@ -51,7 +52,7 @@ pub struct ConfirmPage {
 }
 
 /// A list of the signup that does not wait.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct OtherList {
     /// What people call it.
     pub title: String,
@@ -76,7 +77,7 @@ pub enum OtherState {
 }
 
 /// Says what was confirmed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct ConfirmedPage {
     /// Whose lists they are.
     pub sender: SenderFace,
@@ -107,7 +108,7 @@ pub enum Confirmed {
 }
 
 /// A list that is confirmed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct ConfirmedList {
     /// What people call it.
     pub title: String,
@@ -122,7 +123,7 @@ pub struct ConfirmedList {
 /// Says why a confirm link confirms nothing (any more), and what can be done instead.
 ///
 /// Shows the button of `again_action`; without it the link of `signup_url`; without both an explanation.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct EndedPage {
     /// Whose lists they are; none where nothing is known any more.
     pub sender: Option<SenderFace>,
@@ -162,7 +163,7 @@ pub enum Ended {
 
 /// Asks for the no. At least one of `open` and `subscribed` is not empty. The buttons send `reason=no` and
 /// `reason=not_me`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct DeclinePage {
     /// Whose lists they are.
     pub sender: SenderFace,
@@ -177,7 +178,7 @@ pub struct DeclinePage {
 }
 
 /// Says what a no did. The buttons of a hold send `hold=lift` and `hold=all`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct DeclinedPage {
     /// Whose lists they are.
     pub sender: SenderFace,
@@ -221,7 +222,7 @@ pub struct Hold {
 }
 
 /// Asks for the press that unsubscribes. The form is empty.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct UnsubscribePage {
     /// Whose list it is.
     pub sender: SenderFace,
@@ -232,7 +233,7 @@ pub struct UnsubscribePage {
 }
 
 /// Says that the person is unsubscribed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct UnsubscribedPage {
     /// Whose list it was; none where nothing is known any more.
     pub sender: Option<SenderFace>,
@@ -266,7 +267,7 @@ pub enum Unsubscribed {
 }
 
 /// Says why a page cannot be shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct ProblemPage {
     /// The sender, where the address of the page tells it.
     pub sender: Option<SenderFace>,

@@ -448,6 +448,10 @@ fn the_mail_programs_own_button_gets_one_exact_line() {
     several.facts.push(offers());
     several.links.unsubscribe.push(link("u"));
     assert!(!mail(&several).contains("List-Unsubscribe"));
+    let mut long = draft(MessageKind::Confirmation, "en");
+    let url = format!("https://lists.acme.example/d/{:a<400}", "");
+    long.links.decline = Some(url.clone());
+    assert!(mail(&long).contains(&format!("\r\nList-Unsubscribe: <{url}>\r\n")));
     let mut local = draft(MessageKind::Confirmation, "en");
     local.links.decline = Some("http://127.0.0.1:8080/d/x".to_owned());
     assert!(!mail(&local).contains("List-Unsubscribe"));
