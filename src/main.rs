@@ -1,2 +1,7 @@
-//! The program `confirmd`.
-fn main() {}
+//! The program: see [`confirmd::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    confirmd::cli::main()
+}

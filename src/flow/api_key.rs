@@ -15,7 +15,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{ApiKeyId, EventId};
 use crate::domain::list::SenderId;
 use crate::domain::time::Timestamp;
-use crate::store::api_key::ApiKey;
+pub use crate::store::api_key::ApiKey;
 use crate::store::{self, Pool};
 
 /// What every key begins with, so that scanners of leaked secrets can tell it.

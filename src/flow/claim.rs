@@ -42,7 +42,7 @@ pub struct Job {
     pub facts: Vec<Arc<Facts>>,
     /// Their subscriptions, where there are any.
     pub subscriptions: Vec<SubscriptionId>,
-    /// When the signup came.
+    /// When the person did what the mail answers: signed up, confirmed or left.
     pub asked_at: Timestamp,
     /// On which site, where the list knows it.
     pub site: Option<String>,
@@ -294,7 +294,12 @@ async fn job(
         to,
         locale,
         subscriptions: subscriptions.collect(),
-        asked_at: signup.map_or(message.created_at, |signup| signup.created_at),
+        asked_at: match message.kind {
+            MessageKind::Confirmation | MessageKind::AlreadySubscribed => {
+                signup.map_or(message.created_at, |signup| signup.created_at)
+            }
+            MessageKind::Welcome | MessageKind::Goodbye => message.created_at,
+        },
         site: signup.and_then(|signup| site(&signup.consent.source, &facts)),
         expires: expires.or(signup.and_then(|signup| signup.expires_at)),
         facts,

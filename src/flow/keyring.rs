@@ -111,6 +111,22 @@ pub async fn open_existing(pool: &Pool, dir: &Path) -> Result<Option<Keys>, Keyr
     read(dir, &registered).map(Some)
 }
 
+/// Returns the registered keys, each with what is wrong with its file.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn list(
+    pool: &Pool,
+    dir: &Path,
+) -> Result<Vec<(Registered, Result<(), KeyringError>)>, store::Error> {
+    let registered = pool.read().await?.keyring().await?;
+    let looked = registered.into_iter().map(|key| {
+        let file = read_file(dir, &key).map(drop);
+        (key, file)
+    });
+    Ok(looked.collect())
+}
+
 /// Makes a link key that verifies and does not yet sign, and returns it.
 ///
 /// # Errors

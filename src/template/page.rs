@@ -221,7 +221,7 @@ pub struct Hold {
     pub everywhere: bool,
 }
 
-/// Asks for the press that unsubscribes. The form is empty.
+/// Asks for the press that unsubscribes. The button sends `by=page`, which tells it from the mail program's own.
 #[derive(Clone, Serialize)]
 pub struct UnsubscribePage {
     /// Whose list it is.

@@ -10,8 +10,8 @@ use axum::http::{HeaderMap, header};
 
 use super::App;
 use super::problem::Problem;
+use crate::flow::api_key::ApiKey;
 use crate::flow::api_key::Scope;
-use crate::store::api_key::ApiKey;
 
 /// Returns the key of a request, if it opens this.
 async fn authorize(app: &App, headers: &HeaderMap, scope: Scope) -> Result<Arc<ApiKey>, Problem> {

@@ -21,13 +21,13 @@ use crate::domain::list::{Entry, ListId, SenderId};
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Keyed;
 use crate::domain::time::Timestamp;
+use crate::flow::api_key::ApiKey;
 use crate::flow::api_key::Scope;
 use crate::flow::signup::{Outcome, Request};
 use crate::flow::{Flows, InForce};
 use crate::http::App;
 use crate::http::body::{JSON, Unread, whole};
 use crate::http::problem::Problem;
-use crate::store::api_key::ApiKey;
 
 /// The most lists that one signup names.
 const LISTS: usize = 20;

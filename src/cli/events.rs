@@ -1,0 +1,93 @@
+//! `confirmd events`: the trail, in the order of its numbers.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use super::{Exit, Format, open};
+use crate::config::Config;
+use crate::domain::event::Sequenced;
+
+/// How often `--follow` looks for new events.
+const POLL: Duration = Duration::from_millis(500);
+/// Events that one read takes.
+const PAGE: i64 = 1000;
+
+/// What to do with events.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prints events, one a line
+    Tail {
+        /// Goes on printing new events until interrupted
+        #[arg(long, short)]
+        follow: bool,
+        /// Begins after this number; 0 is the beginning. Default: the last ten
+        #[arg(long, value_name = "SEQ")]
+        after: Option<i64>,
+        /// How to print
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// Runs the command.
+pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
+    let Command::Tail {
+        follow,
+        after,
+        format,
+    } = command;
+    let pool = open::pool(config).await?;
+    let (length, _) = pool.read().await?.trail_length().await?;
+    let mut seen = after.unwrap_or((length - 10).max(0));
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
+    loop {
+        let events = pool.read().await?.events_after(seen, PAGE, None).await?;
+        let mut out = io::stdout().lock();
+        for event in &events {
+            let line = match format {
+                Format::Json => serde_json::to_string(event)?,
+                Format::Text => readable(event),
+            };
+            // Whoever reads may have had enough (`| head`): that is no failure.
+            if writeln!(out, "{line}").is_err() {
+                return Ok(Exit::Done);
+            }
+            seen = event.seq;
+        }
+        if out.flush().is_err() {
+            return Ok(Exit::Done);
+        }
+        drop(out);
+        if !events.is_empty() {
+            continue;
+        }
+        if !follow {
+            return Ok(Exit::Done);
+        }
+        tokio::select! {
+            _ = &mut interrupted => return Ok(Exit::Done),
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+fn readable(event: &Sequenced) -> String {
+    let mut line = format!("{:>8}  {}  {:<26}", event.seq, event.time, event.kind.as_str());
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            line.push_str(&format!(" {name}={value}"));
+        }
+    };
+    add("sender", event.sender.as_ref().map(ToString::to_string));
+    add("list", event.list.as_ref().map(ToString::to_string));
+    add("signup", event.signup.map(|id| id.to_string()));
+    add("subscriber", event.subscriber.map(|id| id.to_string()));
+    add("message", event.message.map(|id| id.to_string()));
+    for (name, value) in &event.data {
+        add(name, Some(value.to_string()));
+    }
+    line
+}

@@ -1,0 +1,137 @@
+//! The command line: one file a command. `serve` is the only place that builds things.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "commands answer on standard output and complain on standard error"
+)]
+
+mod check;
+mod events;
+mod key;
+mod keyring;
+mod open;
+pub mod serve;
+mod subscriber;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Config;
+
+/// The double opt-in confirmation daemon.
+///
+/// Exit codes: 0 done, 1 a check or a lookup said no, 2 the command or the configuration cannot be used, 3 the service
+/// ended because something broke.
+#[derive(Debug, Parser)]
+#[command(name = "confirmd", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    source: Source,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct Source {
+    /// The configuration file; environment variables CONFIRMD_SECTION__KEY win over it
+    #[arg(long, short, env = "CONFIRMD_CONFIG", global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Source {
+    fn load(&self) -> anyhow::Result<Config> {
+        let env = std::env::vars_os();
+        let env = env.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        Ok(Config::load(self.config.as_deref(), env)?)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the service until SIGTERM or SIGINT; SIGHUP reloads senders, lists, templates and keys
+    Serve,
+    /// Looks whether everything is in order, one line a check, without changing anything
+    Check(check::Args),
+    /// Makes, lists and revokes API keys
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Says what is known of an address
+    #[command(subcommand)]
+    Subscriber(subscriber::Command),
+    /// Reads the trail
+    #[command(subcommand)]
+    Events(events::Command),
+    /// Shows and changes the keys that sign links
+    #[command(subcommand)]
+    Keyring(keyring::Command),
+}
+
+/// How a command prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs: JSON, one object a line
+    Json,
+}
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Done = 0,
+    No = 1,
+    Unusable = 2,
+    Broke = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    serve::install_crypto();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(error.into()),
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("confirmd: {error:#}");
+            Exit::Unusable.into()
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let config = cli.source.load()?;
+    match cli.command {
+        Command::Serve => serve::command(&cli.source, config).await,
+        Command::Check(args) => check::run(args, &config).await,
+        Command::Key(command) => key::run(command, &config).await,
+        Command::Subscriber(command) => subscriber::run(command, &config).await,
+        Command::Events(command) => events::run(command, &config).await,
+        Command::Keyring(command) => keyring::run(command, &config).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,154 @@
+//! `confirmd subscriber`: what is known of an address.
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{Exit, Format, open};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::address::Address;
+use crate::domain::list::SenderId;
+use crate::flow::keyring::open_existing;
+use crate::flow::show::{Known, show};
+
+/// What to do with a subscriber.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prints everything that is stored about an address at a sender
+    Show {
+        /// The address
+        address: String,
+        /// At which sender; needed where there are several
+        #[arg(long)]
+        sender: Option<SenderId>,
+        /// How to print
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// Runs the command.
+pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
+    let Command::Show {
+        address,
+        sender,
+        format,
+    } = command;
+    let sender = open::sender(config, sender.as_ref())?;
+    let address = Address::parse(&address).context("the address")?;
+    let pool = open::pool(config).await?;
+    let Some(keys) = open_existing(&pool, &config.keys.dir).await? else {
+        bail!("nothing is known yet: the service has not run on this database");
+    };
+    let Some(known) = show(&pool, &keys, &sender.id, &address).await? else {
+        eprintln!("nothing is known of this address at {}", sender.id);
+        return Ok(Exit::No);
+    };
+    match format {
+        Format::Json => println!("{}", document(&known)),
+        Format::Text => print(&known),
+    }
+    Ok(Exit::Done)
+}
+
+fn print(known: &Known) {
+    let now = Clock::System.now();
+    let person = &known.subscriber;
+    println!("{}  at {}  ({})", person.email, person.sender, person.locale);
+    println!("subscriber {}, known since {}", person.id, person.created_at);
+    match known.ledger.held_until(&person.sender, now) {
+        Some(until) => println!("confirmation mails are held until {until}"),
+        None => println!("confirmation mails are not held"),
+    }
+    println!("\nsubscriptions");
+    if known.subscriptions.is_empty() {
+        println!("  none");
+    }
+    for s in &known.subscriptions {
+        println!(
+            "  {}  {} since {}  ({}, revision {})",
+            s.list,
+            s.state.as_str(),
+            s.since,
+            s.basis,
+            s.revision
+        );
+    }
+    println!("\nsignups");
+    for (signup, lists) in &known.signups {
+        let end = signup.expires_at.map(|at| format!(", link until {at}"));
+        println!(
+            "  {}  {}  {}{}",
+            signup.created_at,
+            signup.id,
+            signup.state.as_str(),
+            end.unwrap_or_default()
+        );
+        println!("    from {}", signup.consent.source);
+        for list in lists {
+            let how = list.reason.map(|how| format!(" ({})", how.as_str()));
+            println!("    {}  {}{}", list.list, list.state.as_str(), how.unwrap_or_default());
+        }
+    }
+    println!("\nmails");
+    if known.messages.is_empty() {
+        println!("  none");
+    }
+    for m in &known.messages {
+        let answer = m.outcome.as_ref().map(|answer| {
+            let code = answer.code.map(|code| format!(" {code}")).unwrap_or_default();
+            let enhanced = answer.enhanced.as_deref().unwrap_or_default();
+            format!(", last: {} {}{code} {enhanced}", answer.phase, answer.cause)
+        });
+        println!(
+            "  {}  {}  {}  {} after {} attempts{}",
+            m.created_at,
+            m.id,
+            m.kind.as_str(),
+            m.state.as_str(),
+            m.attempts,
+            answer.unwrap_or_default()
+        );
+    }
+    println!("\nevents");
+    for event in &known.events {
+        let list = event.list.as_ref().map(|list| format!(" {list}"));
+        println!(
+            "  {:>8}  {}  {}{}",
+            event.seq,
+            event.time,
+            event.kind.as_str(),
+            list.unwrap_or_default()
+        );
+    }
+}
+
+fn document(known: &Known) -> serde_json::Value {
+    let person = &known.subscriber;
+    json!({
+        "id": person.id,
+        "sender": person.sender,
+        "email": person.email,
+        "locale": person.locale,
+        "created_at": person.created_at,
+        "held_until": known.ledger.held_until(&person.sender, Clock::System.now()),
+        "subscriptions": known.subscriptions.iter().map(|s| json!({
+            "list": s.list, "state": s.state, "basis": s.basis, "since": s.since,
+            "revision": s.revision, "locale": s.locale, "signup": s.signup,
+        })).collect::<Vec<_>>(),
+        "signups": known.signups.iter().map(|(signup, lists)| json!({
+            "id": signup.id, "state": signup.state, "created_at": signup.created_at,
+            "expires_at": signup.expires_at, "locale": signup.locale, "consent": signup.consent,
+            "ref": signup.reference, "attributes": signup.attributes,
+            "lists": lists.iter().map(|l| json!({
+                "list": l.list, "state": l.state, "how": l.reason, "decided_at": l.decided_at,
+            })).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "messages": known.messages.iter().map(|m| json!({
+            "id": m.id, "kind": m.kind, "state": m.state, "created_at": m.created_at,
+            "attempts": m.attempts, "due_at": m.due_at, "answer": m.outcome,
+        })).collect::<Vec<_>>(),
+        "events": known.events,
+    })
+}
