@@ -175,7 +175,6 @@ impl Tasks {
             if let Some(why) = why {
                 tracing::error!({ field::TASK } = name, { field::ERROR } = why, "died");
                 self.failed = true;
-                self.stop.trigger_soft();
             }
             if !all {
                 return;
@@ -316,7 +315,7 @@ mod tests {
             assert_eq!(tasks.run(DRAIN).await, Ended::Cut);
             let drained = if hard { Duration::ZERO } else { DRAIN };
             assert_eq!(begin.elapsed().as_secs(), (drained + LAST_MOMENT).as_secs());
-            stop.hard().await;
+            assert!(stop.is_hard());
         }
     }
 
@@ -356,5 +355,26 @@ mod tests {
         });
         stop.trigger_soft();
         assert_eq!(tasks.run(DRAIN).await, Ended::Failed);
+    }
+
+    #[tokio::test]
+    async fn the_first_signal_finishes_the_second_cuts_and_sighup_reloads() {
+        let stop = Stop::new();
+        let mut reloads = signals(&stop).unwrap();
+        let send = |name: &str| {
+            let line = format!("kill -{name} {}", std::process::id());
+            let sent = std::process::Command::new("sh")
+                .args(["-c", &line])
+                .status();
+            assert!(sent.unwrap().success());
+        };
+        send("HUP");
+        reloads.changed().await.unwrap();
+        assert!(!stop.is_soft());
+        send("TERM");
+        stop.soft().await;
+        assert!(!stop.is_hard());
+        send("INT");
+        stop.hard().await;
     }
 }

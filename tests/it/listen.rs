@@ -235,10 +235,11 @@ async fn a_hard_stop_and_the_end_of_the_drain_cut_what_runs() {
             }),
         );
         let server = Server::start(app, Limits { drain, ..PATIENT }).await;
-        let mut running = server.client().await;
+        let (mut running, mut idle) = (server.client().await, server.client().await);
         running.send(GET).await;
         entered.notified().await;
         server.stop.trigger_soft();
+        assert_eq!(idle.rest().await, "");
         if hard {
             server.stop.trigger_hard();
         }
