@@ -1,6 +1,10 @@
-//! The integration tests, one binary.
+//! The integration tests, in one binary: one link step, one PostgreSQL cluster, one support folder.
+
+mod support;
 
 mod config;
+mod dependencies;
+mod edges;
+mod habits;
 mod listen;
 mod smtp;
-mod support;
