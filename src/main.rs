@@ -1,1 +1,2 @@
+//! The program `confirmd`.
 fn main() {}
