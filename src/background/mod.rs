@@ -4,6 +4,7 @@
 //! step may be repeated, cut off or run in two processes at once.
 
 pub mod deliver;
+pub mod gauge;
 pub mod sequence;
 pub mod sweep;
 

@@ -75,7 +75,12 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
 }
 
 fn readable(event: &Sequenced) -> String {
-    let mut line = format!("{:>8}  {}  {:<26}", event.seq, event.time, event.kind.as_str());
+    let mut line = format!(
+        "{:>8}  {}  {:<26}",
+        event.seq,
+        event.time,
+        event.kind.as_str()
+    );
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             line.push_str(&format!(" {name}={value}"));

@@ -72,13 +72,18 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
             let (key, secret) = create(&pool, now, &sender.id, &scopes).await?;
             pool.close().await;
             println!("{secret}");
-            eprintln!("made API key {} for {}; it is shown this once", key.id, sender.id);
+            eprintln!(
+                "made API key {} for {}; it is shown this once",
+                key.id, sender.id
+            );
         }
         Command::List { format } => {
             let pool = open::pool(config).await?;
             let keys = list(&pool).await?;
             if keys.is_empty() && format == Format::Text {
-                eprintln!("there are no API keys; make one with: confirmd key create --sender NAME --scope signup");
+                eprintln!(
+                    "there are no API keys; make one with: confirmd key create --sender NAME --scope signup"
+                );
             }
             for key in keys {
                 match format {
@@ -93,7 +98,9 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
                         key.sender,
                         key.scopes.join(","),
                         key.created_at,
-                        key.revoked_at.map(|at| format!("  revoked {at}")).unwrap_or_default()
+                        key.revoked_at
+                            .map(|at| format!("  revoked {at}"))
+                            .unwrap_or_default()
                     ),
                 }
             }

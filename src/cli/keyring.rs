@@ -42,7 +42,9 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
             let mut whole = true;
             for (key, file) in list(&pool, dir).await? {
                 whole &= file.is_ok();
-                let verdict = file.err().map_or("ok".to_owned(), |error| error.to_string());
+                let verdict = file
+                    .err()
+                    .map_or("ok".to_owned(), |error| error.to_string());
                 let purpose = key.purpose.as_str();
                 match format {
                     Format::Json => println!(

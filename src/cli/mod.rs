@@ -37,7 +37,13 @@ struct Cli {
 #[derive(Debug, Args)]
 struct Source {
     /// The configuration file; environment variables CONFIRMD_SECTION__KEY win over it
-    #[arg(long, short, env = "CONFIRMD_CONFIG", global = true, value_name = "FILE")]
+    #[arg(
+        long,
+        short,
+        env = "CONFIRMD_CONFIG",
+        global = true,
+        value_name = "FILE"
+    )]
     config: Option<PathBuf>,
 }
 
@@ -117,7 +123,7 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let config = cli.source.load()?;
     match cli.command {
-        Command::Serve => serve::command(&cli.source, config).await,
+        Command::Serve => serve::command(cli.source, config).await,
         Command::Check(args) => check::run(args, &config).await,
         Command::Key(command) => key::run(command, &config).await,
         Command::Subscriber(command) => subscriber::run(command, &config).await,

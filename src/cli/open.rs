@@ -13,10 +13,7 @@ pub fn location(config: &Config) -> Result<Location, ConnectError> {
         DatabaseUrl::Sqlite { path } => Ok(Location::Sqlite(path.clone())),
         DatabaseUrl::Postgres { url } => {
             let owner = config.database.migrate_url.as_ref();
-            Location::postgres(
-                url.expose_secret(),
-                owner.map(ExposeSecret::expose_secret),
-            )
+            Location::postgres(url.expose_secret(), owner.map(ExposeSecret::expose_secret))
         }
     }
 }
@@ -38,6 +35,9 @@ pub fn sender<'c>(config: &'c Config, name: Option<&SenderId>) -> anyhow::Result
         }),
         (None, [only]) => Ok(only),
         (None, []) => anyhow::bail!("no sender is configured"),
-        (None, _) => anyhow::bail!("several senders are configured; name one with --sender: {}", known()),
+        (None, _) => anyhow::bail!(
+            "several senders are configured; name one with --sender: {}",
+            known()
+        ),
     }
 }

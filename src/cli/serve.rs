@@ -1,26 +1,25 @@
 //! `confirmd serve`: the one place that puts everything together.
 
-use std::future::Future;
+use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{Exit, Source, open};
 use crate::background::deliver::{self, Deliver};
-use crate::background::{sequence, sweep};
+use crate::background::{gauge, sequence, sweep};
 use crate::clock::Clock;
-use crate::config::{Config, Tls};
+use crate::config::{Config, Roles, Tls};
 use crate::flow::register::register;
 use crate::flow::{Flows, Settings, keyring};
 use crate::http::{App, listen, ops, router};
 use crate::lifecycle::{self, Ended, Stop, Tasks};
 use crate::smtp::{self, Relay};
-use crate::store::Pool;
 use crate::store::connect::{DaemonLock, connect, lock};
 use crate::telemetry::logs;
 use crate::telemetry::metrics::Metrics;
@@ -33,23 +32,310 @@ pub fn install_crypto() {
 }
 
 /// Runs the service until it is told to stop.
-pub(super) async fn command(source: &Source, config: Config) -> anyhow::Result<Exit> {
+pub(super) async fn command(source: Source, config: Config) -> anyhow::Result<Exit> {
     logs::init(config.log.format, &config.log.filter)?;
     let stop = Stop::new();
     let reloads = lifecycle::signals(&stop)?;
-    let service = Service::open(config, Clock::System).await?;
+    let service = Service::open(&config, Clock::System).await?;
     tracing::info!(
-        http = %service.http_address,
-        ops = %service.ops_address,
+        http = %service.http_address()?,
+        ops = %service.ops_address()?,
         database = service.flows.pool.system(),
         "confirmd {} serves",
         env!("CARGO_PKG_VERSION")
     );
+    tokio::spawn(reload_on_signal(source, service.parts(), reloads));
+    tokio::spawn(lifecycle::watchdog(stop.clone()));
     lifecycle::notify_ready();
-    let reload = |reloads| reload(source, reloads);
-    Ok(match service.run(&stop, Some((reloads, &reload))).await {
-        Ended::Clean => Exit::Done,
-        Ended::Cut => Exit::Done,
+    let ended = service.run(&stop).await;
+    Ok(match ended {
+        Ended::Clean | Ended::Cut => Exit::Done,
         Ended::Failed => Exit::Broke,
     })
+}
+
+/// The service, bound and ready to run.
+pub struct Service {
+    /// What every flow needs.
+    pub flows: Arc<Flows>,
+    /// The role that sends mails.
+    pub deliver: Arc<Deliver>,
+    app: Arc<App>,
+    keys_dir: PathBuf,
+    http: TcpListener,
+    ops: TcpListener,
+    limits: listen::Limits,
+    roles: Roles,
+    drain: Duration,
+    _lock: DaemonLock,
+}
+
+/// What a reload replaces.
+#[derive(Clone)]
+pub struct Parts {
+    flows: Arc<Flows>,
+    deliver: Arc<Deliver>,
+    app: Arc<App>,
+    keys_dir: PathBuf,
+}
+
+impl Service {
+    /// Opens everything that the configuration names, in the order in which things depend on each other.
+    ///
+    /// # Errors
+    /// The first thing that cannot be used, and what to do about it.
+    pub async fn open(config: &Config, clock: Clock) -> anyhow::Result<Self> {
+        let templates = templates(config)?;
+        let relay = Relay::new(relay(config)).context("smtp")?;
+        let location = open::location(config)?;
+        let lock = lock(&location)?;
+        let pool = connect(&location, config.database.connections).await?;
+        let now = clock.now();
+        let keys = keyring::open(&pool, &config.keys.dir, now).await?;
+        let in_force = register(&pool, config.catalog(), now).await?;
+        if pool.system() == "sqlite" {
+            // The lock says that no other daemon lives: whatever is claimed was claimed by one that died.
+            let mut tx = pool.begin().await?;
+            tx.free_claims(None).await?;
+            tx.commit().await?;
+        }
+        let metrics = Arc::new(Metrics::new(now.as_seconds()));
+        let flows = Flows::new(pool, clock, settings(config), metrics, keys, in_force);
+        let flows = Arc::new(flows);
+        let public_url = &config.server.public_url;
+        let waiting = config.limits.gate;
+        let delivery = deliver::Settings {
+            public_url: public_url.clone(),
+            batch: config.delivery.batch,
+            sessions: config.smtp.sessions,
+            poll: config.delivery.poll,
+            waiting,
+        };
+        let deliver = Deliver::new(flows.clone(), relay, templates.clone(), delivery).await?;
+        Ok(Self {
+            app: App::new(flows.clone(), templates, public_url, waiting),
+            deliver: Arc::new(deliver),
+            keys_dir: config.keys.dir.clone(),
+            http: bind("server.listen", config.server.listen).await?,
+            ops: bind("ops.listen", config.ops.listen).await?,
+            limits: listen::Limits {
+                connections: config.server.max_connections,
+                header_timeout: config.server.header_timeout,
+                request_timeout: config.server.request_timeout,
+                drain: config.server.drain,
+            },
+            roles: config.roles.clone(),
+            drain: config.server.drain,
+            flows,
+            _lock: lock,
+        })
+    }
+
+    /// Returns the address of the API and the pages.
+    ///
+    /// # Errors
+    /// When the operating system does not say.
+    pub fn http_address(&self) -> std::io::Result<SocketAddr> {
+        self.http.local_addr()
+    }
+
+    /// Returns the address of the operator's listener.
+    ///
+    /// # Errors
+    /// When the operating system does not say.
+    pub fn ops_address(&self) -> std::io::Result<SocketAddr> {
+        self.ops.local_addr()
+    }
+
+    /// Returns what a reload replaces.
+    pub fn parts(&self) -> Parts {
+        Parts {
+            flows: self.flows.clone(),
+            deliver: self.deliver.clone(),
+            app: self.app.clone(),
+            keys_dir: self.keys_dir.clone(),
+        }
+    }
+
+    /// Runs every role until the stop.
+    pub async fn run(self, stop: &Stop) -> Ended {
+        let mut tasks = Tasks::new(stop);
+        let flows = self.flows.clone();
+        if self.roles.http {
+            let (soft, hard) = (stop.soft(), stop.hard());
+            let public = router(self.app.clone());
+            tasks.spawn(
+                "http",
+                listen::serve(self.http, public, self.limits, soft, hard),
+            );
+        }
+        if self.roles.deliver {
+            let run = self.deliver.clone().run(stop.soft());
+            tasks.spawn("deliver", endless(run));
+        }
+        if self.roles.sequence {
+            tasks.spawn(
+                "sequence",
+                endless(sequence::run(flows.clone(), stop.soft())),
+            );
+        }
+        if self.roles.sweep {
+            tasks.spawn("sweep", endless(sweep::run(flows.clone(), stop.soft())));
+        }
+        tasks.spawn("gauge", endless(gauge::run(flows.clone(), stop.soft())));
+        tasks.spawn("database", watch_database(flows.clone(), stop.clone()));
+
+        // The operator's listener answers until the very end: draining is something to be seen.
+        let numbers = {
+            let (flows, stop) = (flows.clone(), stop.clone());
+            let ready = move || ready(flows.clone(), stop.clone());
+            ops::router(self.flows.metrics.clone(), ready)
+        };
+        let never = std::future::pending();
+        let watching = listen::serve(self.ops, numbers, self.limits, never, stop.hard());
+        let watching = tokio::spawn(watching);
+
+        let ended = tasks.run(self.drain).await;
+        lifecycle::notify_stopping();
+        watching.abort();
+        flows.pool.close().await;
+        tracing::info!(?ended, "stopped");
+        ended
+    }
+}
+
+impl Parts {
+    /// Puts other senders, lists, templates and link keys in force; everything else needs a restart.
+    ///
+    /// # Errors
+    /// What cannot come into force; then everything stays as it was.
+    pub async fn reload(&self, config: &Config) -> anyhow::Result<()> {
+        let flows = &self.flows;
+        let templates = templates(config)?;
+        let keys = keyring::open_existing(&flows.pool, &self.keys_dir).await?;
+        let in_force = register(&flows.pool, config.catalog(), flows.clock.now()).await?;
+        self.deliver.set_templates(templates.clone()).await?;
+        self.app.set_templates(templates);
+        if let Some(keys) = keys {
+            flows.set_keys(keys);
+        }
+        flows.set_in_force(in_force);
+        Ok(())
+    }
+}
+
+async fn reload_on_signal(source: Source, parts: Parts, mut reloads: watch::Receiver<()>) {
+    while reloads.changed().await.is_ok() {
+        lifecycle::notify_reloading();
+        let reloaded = match source.load() {
+            Ok(config) => parts.reload(&config).await,
+            Err(error) => Err(error),
+        };
+        match reloaded {
+            Ok(()) => tracing::info!("reloaded senders, lists, templates and link keys"),
+            Err(error) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "not reloaded; what was in force stays"
+                );
+            }
+        }
+        lifecycle::notify_ready();
+    }
+}
+
+async fn endless(run: impl Future<Output = ()>) -> Result<(), Infallible> {
+    run.await;
+    Ok(())
+}
+
+/// Ends when the database failed so that nothing more can be promised.
+async fn watch_database(flows: Arc<Flows>, stop: Stop) -> Result<(), &'static str> {
+    tokio::select! {
+        () = flows.broken.notified() => {
+            Err("the database failed in a way that leaves earlier writes in doubt; look at the disk, then start again")
+        }
+        () = stop.soft() => Ok(()),
+    }
+}
+
+async fn ready(flows: Arc<Flows>, stop: Stop) -> Result<(), String> {
+    if stop.is_soft() {
+        return Err("stopping".to_owned());
+    }
+    let writable = async {
+        let mut tx = flows.pool.begin().await?;
+        tx.lock_registers().await
+    };
+    writable.await.map_err(|error| error.to_string())
+}
+
+async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("{key}: cannot listen on {address}"))
+}
+
+/// Loads the templates and looks whether they speak every language of the lists.
+pub(super) fn templates(config: &Config) -> anyhow::Result<Arc<Templates>> {
+    let templates = Templates::load(config.templates.dir.as_deref()).context("templates")?;
+    for list in &config.lists {
+        for locale in list.consent.keys() {
+            if templates.language(locale).base() != locale.base() {
+                bail!(
+                    "lists.{}.consent.{locale}: there are no mails and pages in this language; put locales/{}.toml into templates.dir",
+                    list.id,
+                    locale.base()
+                );
+            }
+        }
+    }
+    Ok(Arc::new(templates))
+}
+
+/// Translates `[smtp]`.
+pub(super) fn relay(config: &Config) -> smtp::Settings {
+    let from = &config.smtp;
+    let times = &from.timeouts;
+    smtp::Settings {
+        host: from.host.clone(),
+        port: from.port,
+        tls: match from.tls {
+            Tls::None => smtp::Tls::None,
+            Tls::Starttls => smtp::Tls::Starttls,
+            Tls::Implicit => smtp::Tls::Implicit,
+        },
+        username: from.username.clone(),
+        password: from.password.clone(),
+        ca_file: from.ca_file.clone(),
+        hello: from.hello.clone(),
+        sessions: from.sessions,
+        idle: from.idle,
+        messages_per_connection: from.messages_per_connection,
+        timeouts: smtp::Timeouts {
+            connect: times.connect,
+            greeting: times.greeting,
+            hello: times.hello,
+            mail: times.mail,
+            rcpt: times.rcpt,
+            data: times.data,
+            body: times.body,
+            dot: times.dot,
+        },
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    let times = &config.smtp.timeouts;
+    // Connecting may mean STARTTLS and several steps of AUTH, each with its own time.
+    let before = times.connect + times.greeting + 4 * times.hello + times.mail + times.rcpt;
+    Settings {
+        limits: config.limits.mails.clone(),
+        exempt: config.limits.exempt.clone(),
+        keep_ip: config.evidence.ip,
+        keep_user_agent: config.evidence.user_agent,
+        lease_margin: config.delivery.lease_margin,
+        before_data: before,
+        after_data: times.data + times.body + times.dot,
+        keep_requests: config.idempotency.keep,
+    }
 }

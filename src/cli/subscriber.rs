@@ -55,8 +55,14 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
 fn print(known: &Known) {
     let now = Clock::System.now();
     let person = &known.subscriber;
-    println!("{}  at {}  ({})", person.email, person.sender, person.locale);
-    println!("subscriber {}, known since {}", person.id, person.created_at);
+    println!(
+        "{}  at {}  ({})",
+        person.email, person.sender, person.locale
+    );
+    println!(
+        "subscriber {}, known since {}",
+        person.id, person.created_at
+    );
     match known.ledger.held_until(&person.sender, now) {
         Some(until) => println!("confirmation mails are held until {until}"),
         None => println!("confirmation mails are not held"),
@@ -88,7 +94,12 @@ fn print(known: &Known) {
         println!("    from {}", signup.consent.source);
         for list in lists {
             let how = list.reason.map(|how| format!(" ({})", how.as_str()));
-            println!("    {}  {}{}", list.list, list.state.as_str(), how.unwrap_or_default());
+            println!(
+                "    {}  {}{}",
+                list.list,
+                list.state.as_str(),
+                how.unwrap_or_default()
+            );
         }
     }
     println!("\nmails");
@@ -97,7 +108,10 @@ fn print(known: &Known) {
     }
     for m in &known.messages {
         let answer = m.outcome.as_ref().map(|answer| {
-            let code = answer.code.map(|code| format!(" {code}")).unwrap_or_default();
+            let code = answer
+                .code
+                .map(|code| format!(" {code}"))
+                .unwrap_or_default();
             let enhanced = answer.enhanced.as_deref().unwrap_or_default();
             format!(", last: {} {}{code} {enhanced}", answer.phase, answer.cause)
         });

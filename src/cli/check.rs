@@ -1,0 +1,129 @@
+//! `confirmd check`: is everything in order? One line a check, nothing changed.
+
+use clap::Args as ClapArgs;
+use serde_json::json;
+
+use super::{Exit, Format, open, serve};
+use crate::config::Config;
+use crate::flow::{keyring, register};
+use crate::smtp::Relay;
+use crate::store::connect::durability;
+
+/// What to look at, and how to print.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Leaves out the relay, which then need not be reachable
+    #[arg(long)]
+    offline: bool,
+}
+
+struct Report {
+    format: Format,
+    bad: usize,
+}
+
+impl Report {
+    fn line(&mut self, what: &str, verdict: Result<String, String>) {
+        let (ok, said) = match verdict {
+            Ok(said) => (true, said),
+            Err(said) => (false, said),
+        };
+        self.bad += usize::from(!ok);
+        match self.format {
+            Format::Json => println!("{}", json!({ "check": what, "ok": ok, "detail": said })),
+            Format::Text => println!("{:<4} {what:<14} {said}", if ok { "ok" } else { "BAD" }),
+        }
+    }
+}
+
+/// Runs the command.
+pub async fn run(args: Args, config: &Config) -> anyhow::Result<Exit> {
+    let mut report = Report {
+        format: args.format,
+        bad: 0,
+    };
+    let lists = config.lists.len();
+    let senders = config.senders.len();
+    report.line(
+        "configuration",
+        Ok(format!("{senders} senders, {lists} lists")),
+    );
+    report.line(
+        "templates",
+        serve::templates(config)
+            .map(|templates| {
+                let languages: Vec<_> = templates.languages().map(|l| l.as_str()).collect();
+                format!("in {}", languages.join(", "))
+            })
+            .map_err(|error| format!("{error:#}")),
+    );
+    database(&mut report, config).await;
+    if !args.offline {
+        relay(&mut report, config).await;
+    }
+    Ok(match report.bad {
+        0 => Exit::Done,
+        _ => Exit::No,
+    })
+}
+
+async fn database(report: &mut Report, config: &Config) {
+    let pool = match open::pool(config).await {
+        Ok(pool) => pool,
+        Err(error) => return report.line("database", Err(error.to_string())),
+    };
+    let settings = durability(&pool).await;
+    let told = settings.map(|settings| {
+        let told = settings
+            .iter()
+            .map(|(name, value)| format!("{name} {value}"));
+        told.collect::<Vec<_>>().join(", ")
+    });
+    report.line("database", told.map_err(|error| error.to_string()));
+    let keys = keyring::open_existing(&pool, &config.keys.dir).await;
+    report.line(
+        "keys",
+        match keys {
+            Ok(Some(_)) => Ok(format!(
+                "all registered keys are in {}",
+                config.keys.dir.display()
+            )),
+            Ok(None) => Ok("none yet; the first `confirmd serve` makes them".to_owned()),
+            Err(error) => Err(error.to_string()),
+        },
+    );
+    let registered = register::check(&pool, &config.catalog()).await;
+    report.line(
+        "lists",
+        registered
+            .map(|()| "may come into force".to_owned())
+            .map_err(|error| error.to_string()),
+    );
+    pool.close().await;
+}
+
+async fn relay(report: &mut Report, config: &Config) {
+    let verdict = match Relay::new(serve::relay(config)) {
+        Err(error) => Err(error.to_string()),
+        Ok(relay) => match relay.probe().await {
+            Ok(probe) => Ok(format!(
+                "answers; TLS {}, AUTH {}, PIPELINING {}",
+                yes(probe.tls),
+                yes(probe.auth),
+                yes(probe.pipelining)
+            )),
+            Err((phase, cause)) => Err(format!(
+                "{}:{}: {cause} at {phase}; look at [smtp]",
+                config.smtp.host, config.smtp.port
+            )),
+        },
+    };
+    report.line("smtp", verdict);
+}
+
+fn yes(it: bool) -> &'static str {
+    if it { "yes" } else { "no" }
+}
