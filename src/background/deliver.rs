@@ -3,7 +3,6 @@
 //! Each mail is claimed in a committed transaction before a byte is sent, looked at once more before the write that
 //! carries DATA, and settled after the relay's last word. No transaction is open while SMTP runs.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -13,33 +12,20 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::{REST, failed};
-use crate::domain::consent::Hash;
 use crate::domain::delivery::{Answer, Attempt, MessageKind};
 use crate::domain::locale::Locale;
 use crate::flow::claim::{Job, Start, claim, release, start};
 use crate::flow::gate::Gate;
 use crate::flow::settle::{self, settle};
 use crate::flow::{Error, Flows};
-use crate::message::{Composed, Draft, Links, compose};
+use crate::message::{Composed, Composer, Letter};
 use crate::smtp::{Cause, Outgoing, Phase, Relay, Verdict};
 use crate::store;
 use crate::telemetry::logs::field;
-use crate::template::{MailTemplate, Templates};
-use crate::token::Purpose;
-
-/// Kinds of mail, for keeping their templates.
-const KINDS: [MessageKind; 4] = [
-    MessageKind::Confirmation,
-    MessageKind::AlreadySubscribed,
-    MessageKind::Welcome,
-    MessageKind::Goodbye,
-];
 
 /// What delivery is told by configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The origin of links of senders that have none of their own.
-    pub public_url: String,
     /// Mails claimed at once.
     pub batch: usize,
     /// Mails sent at once.
@@ -57,9 +43,7 @@ pub struct Deliver {
     settings: Settings,
     starts: Gate<Start, bool>,
     results: Gate<settle::Result, settle::Outcome>,
-    templates: RwLock<Arc<Templates>>,
-    /// Templates of mails that were first claimed under others than those in force.
-    kept: Mutex<HashMap<Hash, Arc<MailTemplate>>>,
+    composer: RwLock<Arc<Composer>>,
     slots: Semaphore,
     alarm: AtomicBool,
 }
@@ -83,21 +67,20 @@ impl Deliver {
     pub async fn new(
         flows: Arc<Flows>,
         relay: Relay,
-        templates: Arc<Templates>,
+        composer: Arc<Composer>,
         settings: Settings,
     ) -> Result<Self, store::Error> {
         let deliver = Self {
             starts: Gate::open(flows.clone(), settings.waiting, start),
             results: Gate::open(flows.clone(), settings.waiting, settle),
-            templates: RwLock::new(templates.clone()),
-            kept: Mutex::default(),
+            composer: RwLock::new(composer.clone()),
             slots: Semaphore::new(settings.sessions),
             alarm: AtomicBool::new(false),
             relay,
             settings,
             flows,
         };
-        deliver.set_templates(templates).await?;
+        deliver.set_composer(composer).await?;
         Ok(deliver)
     }
 
@@ -105,27 +88,20 @@ impl Deliver {
     ///
     /// # Errors
     /// When the database refuses to keep them; then the old ones stay.
-    pub async fn set_templates(&self, templates: Arc<Templates>) -> Result<(), store::Error> {
-        let locales: Vec<Locale> = templates.languages().cloned().collect();
-        let mut kept = Vec::new();
-        for kind in KINDS {
-            for locale in &locales {
-                let template = templates.kept(kind, locale);
-                kept.push((template.hash, template.source.clone()));
-            }
-        }
+    pub async fn set_composer(&self, composer: Arc<Composer>) -> Result<(), store::Error> {
         let mut tx = self.flows.pool.begin().await?;
-        tx.keep_templates(&kept, self.flows.clock.now()).await?;
+        tx.keep_templates(&composer.sources(), self.flows.clock.now())
+            .await?;
         tx.commit().await?;
         *self
-            .templates
+            .composer
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = templates;
+            .unwrap_or_else(PoisonError::into_inner) = composer;
         Ok(())
     }
 
-    fn templates(&self) -> Arc<Templates> {
-        self.templates
+    fn composer(&self) -> Arc<Composer> {
+        self.composer
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -178,8 +154,8 @@ impl Deliver {
         sending: &mut JoinSet<()>,
         limit: usize,
     ) -> Result<usize, store::Error> {
-        let templates = self.templates();
-        let hash = move |kind: MessageKind, locale: &Locale| templates.kept(kind, locale).hash;
+        let composer = self.composer();
+        let hash = move |kind: MessageKind, locale: &Locale| composer.hash(kind, locale);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let claimed = claim(&self.flows, limit, &hash).await?;
         let dealt = claimed.jobs.len() + claimed.ended.len();
@@ -247,65 +223,35 @@ impl Deliver {
     }
 
     async fn compose(&self, job: &Job) -> Result<Composed, String> {
-        let keys = self.flows.keys();
-        let key = job.pinned.link_key.parse().map_err(|_| "no link key")?;
-        let origin = job.facts.first().and_then(|f| f.sender.public_url.clone());
-        let origin = origin.unwrap_or_else(|| self.settings.public_url.clone());
-        let link = |purpose: Purpose, subject, expires| {
-            let token = keys.links.sign(key, purpose, subject, expires)?;
-            let origin = origin.trim_end_matches('/');
-            Some(format!("{origin}{}{token}", purpose.path()))
-        };
-        let mut links = Links::default();
-        if let (MessageKind::Confirmation, Some(signup)) = (job.message.kind, job.message.signup) {
-            links.confirm = link(Purpose::Confirm, signup.0, job.expires);
-            links.decline = link(Purpose::Decline, signup.0, None);
-        }
-        let unsubscribe = job.subscriptions.iter();
-        links.unsubscribe = unsubscribe
-            .filter_map(|id| link(Purpose::Unsubscribe, id.0, None))
-            .collect();
-        let draft = Draft {
-            kind: job.message.kind,
+        let message = &job.message;
+        let letter = Letter {
+            kind: message.kind,
+            pinned: job.pinned.clone(),
+            to: job.to.clone(),
             locale: job.locale.clone(),
             facts: job.facts.clone(),
-            to: job.to.clone(),
-            message_id: job.pinned.message_id.clone(),
-            date: job.pinned.date,
-            boundary: job.pinned.boundary.clone(),
-            links,
+            signup: message.signup.map(|id| id.0),
+            subscriptions: job.subscriptions.iter().map(|id| id.0).collect(),
             asked_at: job.asked_at,
             site: job.site.clone(),
             expires: job.expires,
         };
-        let templates = self.templates();
-        let current = templates.mail(job.message.kind, &job.locale);
-        let composed = if current.kept().hash == job.pinned.template {
-            compose(&draft, current)
-        } else {
-            let kept = self.kept(job.pinned.template).await?;
-            compose(&draft, &kept)
-        };
-        composed.map_err(|error| error.to_string())
-    }
-
-    /// Returns the templates that a mail was pinned to.
-    async fn kept(&self, hash: Hash) -> Result<Arc<MailTemplate>, String> {
-        let known = |kept: &Mutex<HashMap<Hash, Arc<MailTemplate>>>| {
-            let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.get(&hash).cloned()
-        };
-        if let Some(template) = known(&self.kept) {
-            return Ok(template);
+        let composer = self.composer();
+        if !composer.knows(&letter) {
+            let read = async || {
+                self.flows
+                    .pool
+                    .read()
+                    .await?
+                    .template(job.pinned.template)
+                    .await
+            };
+            let source = read().await.map_err(|error| error.to_string())?;
+            let source = source.ok_or("the templates of this mail were not kept")?;
+            composer.learn(&source).map_err(|error| error.to_string())?;
         }
-        let read = async || self.flows.pool.read().await?.template(hash).await;
-        let source = read().await.map_err(|error| error.to_string())?;
-        let source = source.ok_or("the templates of this mail were not kept")?;
-        let template = MailTemplate::from_kept(&source).map_err(|error| error.to_string())?;
-        let template = Arc::new(template);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(hash, template.clone());
-        Ok(template)
+        let composed = composer.compose(&letter, &self.flows.keys().links);
+        composed.map_err(|error| error.to_string())
     }
 
     async fn settle(&self, job: &Job, attempt: Attempt, answer: Option<Answer>) {

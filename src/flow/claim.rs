@@ -61,7 +61,7 @@ pub struct Claimed {
 
 /// What is to become of one picked mail.
 enum Decision {
-    Send(Message, Option<Timestamp>),
+    Send(Box<Message>, Option<Timestamp>),
     End(MessageState),
 }
 
@@ -99,10 +99,11 @@ pub async fn claim(
                 Some(signup) => confirmation(flows, &mut work, message, &signup, now)?,
                 None => Decision::End(MessageState::Cancelled),
             },
-            _ => Decision::Send(message, None),
+            _ => Decision::Send(Box::new(message), None),
         };
         match (decision, person) {
             (Decision::Send(message, expires), Some(person)) => {
+                let message = *message;
                 let job = job(flows, &work, message, person, token, expires, now, template).await?;
                 claimed.jobs.push(job);
             }
@@ -154,7 +155,7 @@ fn confirmation(
         let wanted = message.lists.iter().any(|about| open.contains(about));
         let held = work.ledger(signup.mailbox).held_until(&signup.sender, now);
         if wanted && held.is_none() {
-            return Ok(Decision::Send(message, signup.expires_at));
+            return Ok(Decision::Send(Box::new(message), signup.expires_at));
         }
         work.change_ledger(signup.mailbox).settled(message.id, now);
         return Ok(Decision::End(MessageState::Cancelled));
@@ -207,7 +208,7 @@ fn confirmation(
         signup.expires_at = expires;
     }
     message.lists = open;
-    Ok(Decision::Send(message, expires))
+    Ok(Decision::Send(Box::new(message), expires))
 }
 
 /// Every list was confirmed already: one mail in a day says so, to whoever reads that mailbox.
@@ -220,7 +221,7 @@ fn nothing_new(work: &mut Work, mut message: Message, signup: &Signup, now: Time
         .notice(&signup.sender, now)
     {
         message.kind = MessageKind::AlreadySubscribed;
-        return Decision::Send(message, None);
+        return Decision::Send(Box::new(message), None);
     }
     Decision::End(MessageState::Cancelled)
 }

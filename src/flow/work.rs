@@ -1,5 +1,6 @@
 //! The rows that a batch of decisions rests on: read once, changed in memory item by item, written once.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -61,9 +62,8 @@ impl Work {
             work.signups.insert(signup.id, signup);
         }
         for list in tx.signup_lists(ids).await? {
-            if !work.facts.contains_key(&list.facts) {
-                work.facts
-                    .insert(list.facts, flows.facts(list.facts).await?);
+            if let Entry::Vacant(unknown) = work.facts.entry(list.facts) {
+                unknown.insert(flows.facts(list.facts).await?);
             }
             work.lists.entry(list.signup).or_default().push(list);
         }

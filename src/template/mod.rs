@@ -35,7 +35,6 @@ pub use self::page::{
 
 use self::catalog::Catalog;
 use self::engine::{engine, render};
-use self::mail::KINDS;
 use self::source::Sources;
 use crate::domain::consent::Hash;
 use crate::domain::delivery::MessageKind;
@@ -172,7 +171,7 @@ impl Language {
         sources: &Sources,
         style: &str,
     ) -> Result<Self, TemplateError> {
-        let mails = KINDS
+        let mails = MessageKind::ALL
             .into_iter()
             .map(|kind| MailTemplate::new(kind, locale, &catalog, sources.under("mail/")))
             .collect::<Result<_, _>>()?;

@@ -6,6 +6,7 @@ mod config;
 mod dependencies;
 mod edges;
 mod habits;
+mod journey;
 mod listen;
 mod mails;
 mod smtp;

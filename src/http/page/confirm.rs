@@ -32,7 +32,7 @@ pub async fn show(
 ) -> Response {
     let claims = match claims(&app, Purpose::Confirm, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let id = SignupId(claims.subject);
     let view = match view::signup(&app.flows, id).await {
@@ -59,7 +59,7 @@ pub async fn press(
 ) -> Response {
     let claims = match claims(&app, Purpose::Confirm, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let id = SignupId(claims.subject);
     let body = lenient(body).await;
@@ -86,7 +86,7 @@ pub async fn again(
 ) -> Response {
     let claims = match claims(&app, Purpose::Confirm, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     match ask_again::again(&app.flows, SignupId(claims.subject)).await {
         Ok(ask_again::Outcome::OnItsWay(view)) => {

@@ -26,7 +26,7 @@ pub async fn show(
 ) -> Response {
     let claims = match claims(&app, Purpose::Decline, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let view = match view::signup(&app.flows, SignupId(claims.subject)).await {
         Ok(Some(view)) => view,
@@ -61,7 +61,7 @@ pub async fn press(
 ) -> Response {
     let claims = match claims(&app, Purpose::Decline, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let wish = wish(&lenient(body).await);
     let press = Press {

@@ -55,9 +55,16 @@ fn claims(
     purpose: Purpose,
     token: &str,
     headers: &HeaderMap,
-) -> Result<Claims, Response> {
+) -> Result<Claims, Box<Response>> {
     let claims = app.flows.keys().links.verify(purpose, token);
-    claims.map_err(|_| problem(app, StatusCode::NOT_FOUND, headers, Problem::BadLink))
+    claims.map_err(|_| {
+        Box::new(problem(
+            app,
+            StatusCode::NOT_FOUND,
+            headers,
+            Problem::BadLink,
+        ))
+    })
 }
 
 /// Says that the database did not answer; what was pressed is not in force.

@@ -25,7 +25,7 @@ pub async fn show(
 ) -> Response {
     let claims = match claims(&app, Purpose::Unsubscribe, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let id = SubscriptionId(claims.subject);
     match view::subscription(&app.flows, id).await {
@@ -57,7 +57,7 @@ pub async fn press(
 ) -> Response {
     let claims = match claims(&app, Purpose::Unsubscribe, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let by_page = |(name, value): &(String, String)| name == "by" && value == "page";
     let how = match pairs(&lenient(body).await).iter().any(by_page) {

@@ -1,8 +1,12 @@
 //! What the tests stand on.
 
+pub mod app;
+pub mod http;
+pub mod mail;
 pub mod out;
 pub mod peer;
 pub mod postgres;
 pub mod process;
 pub mod source;
+pub mod sql;
 pub mod webdriver;
