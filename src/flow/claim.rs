@@ -20,10 +20,10 @@ use crate::domain::list::{Facts, ListId};
 use crate::domain::locale::Locale;
 use crate::domain::signup::{Confirm, ListState, SignupState, confirm};
 use crate::domain::time::Timestamp;
-use crate::store::Error;
 use crate::store::message::{Claim, Message};
-use crate::store::signup::Signup;
+use crate::store::signup::{Signup, SignupList};
 use crate::store::subscriber::Subscriber;
+use crate::store::{Error, Tx};
 
 /// A claimed mail with all that composing needs.
 #[derive(Clone, Debug)]
@@ -104,7 +104,10 @@ pub async fn claim(
         match (decision, person) {
             (Decision::Send(message, expires), Some(person)) => {
                 let message = *message;
-                let job = job(flows, &work, message, person, token, expires, now, template).await?;
+                let job = job(
+                    flows, &mut tx, &work, message, person, token, expires, now, template,
+                )
+                .await?;
                 claimed.jobs.push(job);
             }
             (Decision::Send(..), None) => claimed.ended.push((id, MessageState::Cancelled)),
@@ -131,13 +134,17 @@ fn confirmation(
     signup: &Signup,
     now: Timestamp,
 ) -> Result<Decision, Error> {
-    let mut open = Vec::new();
+    let (mut open, mut closed) = (Vec::new(), Vec::new());
     let mut ended = 0;
+    let in_force = flows.in_force();
     for list in work.lists(signup.id).to_vec() {
         // A first mail has no link yet whose end could have passed.
         let mut standing = work.standing(signup, &list);
         standing.expires = standing.expires.or(Some(now + flows.settings.before_data));
         match confirm(standing, now) {
+            Confirm::Yes if in_force.catalog.list(&list.list).is_none_or(|e| e.closed) => {
+                closed.push(list.list);
+            }
             Confirm::Yes => open.push(About {
                 list: list.list,
                 facts: list.facts,
@@ -160,7 +167,9 @@ fn confirmation(
         work.change_ledger(signup.mailbox).settled(message.id, now);
         return Ok(Decision::End(MessageState::Cancelled));
     }
+    withhold(flows, work, signup, &closed, Withheld::Closed, now);
     if open.is_empty() {
+        end_unasked(work, signup, now);
         return Ok(match ended {
             0 => Decision::End(MessageState::Cancelled),
             _ => nothing_new(work, message, signup, now),
@@ -180,14 +189,11 @@ fn confirmation(
         Ok(admitted) => (admitted, Withheld::List),
         Err(reason) => (Vec::new(), reason),
     };
-    let withheld: Vec<&ListId> = names.iter().filter(|n| !admitted.contains(n)).collect();
-    if !withheld.is_empty() {
-        for list in &withheld {
-            work.end_list(signup.id, list, ListState::Withheld, None, now);
-        }
-        withhold_event(flows, work, signup, &withheld, left_out, now);
-    }
+    let withheld = names.iter().filter(|name| !admitted.contains(name));
+    let withheld: Vec<ListId> = withheld.cloned().collect();
+    withhold(flows, work, signup, &withheld, left_out, now);
     if admitted.is_empty() {
+        end_unasked(work, signup, now);
         if let Some(signup) = work.change_signup(signup.id) {
             signup.state = SignupState::Withheld;
         }
@@ -211,6 +217,16 @@ fn confirmation(
     Ok(Decision::Send(Box::new(message), expires))
 }
 
+/// What no mail will ask about, because the person left in the meantime, has its end now: the sweep expires it.
+fn end_unasked(work: &mut Work, signup: &Signup, now: Timestamp) {
+    let open = |list: &SignupList| list.state == ListState::Open;
+    if work.lists(signup.id).iter().any(open)
+        && let Some(signup) = work.change_signup(signup.id)
+    {
+        signup.expires_at = Some(now);
+    }
+}
+
 /// Every list was confirmed already: one mail in a day says so, to whoever reads that mailbox.
 fn nothing_new(work: &mut Work, mut message: Message, signup: &Signup, now: Timestamp) -> Decision {
     if let Some(signup) = work.change_signup(signup.id) {
@@ -226,16 +242,22 @@ fn nothing_new(work: &mut Work, mut message: Message, signup: &Signup, now: Time
     Decision::End(MessageState::Cancelled)
 }
 
-/// The sender is not told of the installation's own limit; the operator is.
-fn withhold_event(
+/// Ends lists that stay out of the mail. The sender is not told of the installation's own limit; the operator is.
+fn withhold(
     flows: &Flows,
     work: &mut Work,
     signup: &Signup,
-    lists: &[&ListId],
+    lists: &[ListId],
     reason: Withheld,
     now: Timestamp,
 ) {
-    let names: Vec<&str> = lists.iter().map(|list| list.as_str()).collect();
+    if lists.is_empty() {
+        return;
+    }
+    for list in lists {
+        work.end_list(signup.id, list, ListState::Withheld, None, now);
+    }
+    let names: Vec<&str> = lists.iter().map(ListId::as_str).collect();
     let sender = reason.told().map(|_| &signup.sender);
     let event = flows
         .event(EventKind::SignupWithheld, now, sender)
@@ -252,6 +274,7 @@ fn withhold_event(
 )]
 async fn job(
     flows: &Flows,
+    tx: &mut Tx,
     work: &Work,
     mut message: Message,
     person: &Subscriber,
@@ -269,7 +292,7 @@ async fn job(
         .clone();
     let mut facts = Vec::with_capacity(message.lists.len());
     for about in &message.lists {
-        facts.push(flows.facts(about.facts).await?);
+        facts.push(flows.facts(tx, about.facts).await?);
     }
     let first = facts.first();
     let first = first.ok_or_else(|| Error::corrupt("a mail is about no list"))?;

@@ -19,7 +19,7 @@ pub mod unsubscribe;
 pub mod view;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ use crate::domain::pepper::{Keyed, Pepper};
 use crate::domain::signup::Decline;
 use crate::domain::time::Timestamp;
 use crate::store::message::Message;
-use crate::store::{self, Pool};
+use crate::store::{self, Pool, Tx};
 use crate::telemetry::logs::field;
 use crate::telemetry::metrics::Metrics;
 use crate::token::LinkKeys;
@@ -101,8 +101,6 @@ pub struct InForce {
     pub catalog: Catalog,
     /// Hashes of words that a signup may name.
     pub words: BTreeSet<(ListId, Hash)>,
-    /// The last material revision of each list.
-    pub material: BTreeMap<ListId, i64>,
 }
 
 /// Why a flow could not do its work; nothing of it is in force.
@@ -117,7 +115,9 @@ pub enum Error {
 }
 
 impl From<store::Error> for Error {
+    /// Every failure of the database comes through here on its way to an answer, and is logged here, once.
     fn from(error: store::Error) -> Self {
+        tracing::error!({ field::ERROR } = %error, "the database refused");
         Error::Store(Arc::new(error))
     }
 }
@@ -195,14 +195,11 @@ impl Flows {
     }
 
     /// Returns facts by hash: those in force, those seen before, else those kept in the database.
-    ///
-    /// # Errors
-    /// When the database cannot be read, or does not have them.
-    pub async fn facts(&self, hash: Hash) -> Result<Arc<Facts>, store::Error> {
+    async fn facts(&self, tx: &mut Tx, hash: Hash) -> Result<Arc<Facts>, store::Error> {
         if let Some(facts) = self.known_facts(hash) {
             return Ok(facts);
         }
-        let facts = self.pool.read().await?.facts(hash).await?;
+        let facts = tx.facts(hash).await?;
         let facts = facts.ok_or_else(|| store::Error::corrupt("facts of a list are missing"))?;
         let facts = Arc::new(facts);
         self.facts

@@ -63,7 +63,7 @@ impl Work {
         }
         for list in tx.signup_lists(ids).await? {
             if let Entry::Vacant(unknown) = work.facts.entry(list.facts) {
-                unknown.insert(flows.facts(list.facts).await?);
+                unknown.insert(flows.facts(tx, list.facts).await?);
             }
             work.lists.entry(list.signup).or_default().push(list);
         }

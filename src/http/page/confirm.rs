@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 
 use super::{claims, failed, is_one_click, page};
+use crate::domain::frequency::Frequency;
 use crate::domain::id::SignupId;
 use crate::domain::list::{ConfirmBy, ListId};
 use crate::domain::signup::Confirm;
@@ -18,8 +19,8 @@ use crate::flow::view::{self, ListView, SignupView};
 use crate::http::App;
 use crate::http::body::{lenient, pairs};
 use crate::template::{
-    ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, Ended, EndedPage, Frequency, ListFace,
-    OtherList, OtherState,
+    ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, Ended, EndedPage, ListFace, OtherList,
+    OtherState,
 };
 use crate::token::Purpose;
 
