@@ -15,6 +15,7 @@ pub mod register;
 pub mod settle;
 pub mod show;
 pub mod signup;
+pub mod start;
 pub mod unsubscribe;
 pub mod view;
 mod work;

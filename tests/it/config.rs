@@ -253,7 +253,7 @@ fn every_mistake_is_told_with_its_key_and_its_remedy() {
         (
             "frequency = \"P7D\"",
             "frequency = \"weekly\"",
-            "lists.weekly.frequency: \"weekly\" is no duration of ISO 8601 (in confirmd.toml); write it as \"P7D\" (weekly) or \"P1M\" (monthly)",
+            "lists.weekly.frequency: \"weekly\" is no frequency (in confirmd.toml); write one number of days, weeks, months or years in ISO 8601, as in \"P7D\" or \"P1M\"",
         ),
         (
             "",
