@@ -332,15 +332,12 @@ pub(super) fn relay(config: &Config) -> smtp::Settings {
 
 fn settings(config: &Config) -> Settings {
     let times = &config.smtp.timeouts;
-    // Connecting may mean STARTTLS and several steps of AUTH, each with its own time.
-    let before = times.connect + times.greeting + 4 * times.hello + times.mail + times.rcpt;
     Settings {
         limits: config.limits.mails.clone(),
         exempt: config.limits.exempt.clone(),
         keep_ip: config.evidence.ip,
         keep_user_agent: config.evidence.user_agent,
         lease_margin: config.delivery.lease_margin,
-        before_data: before,
         after_data: times.data + times.body + times.dot,
         keep_requests: config.idempotency.keep,
     }

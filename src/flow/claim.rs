@@ -12,11 +12,11 @@ use super::work::Work;
 use crate::clock::random;
 use crate::domain::address::Address;
 use crate::domain::consent::Hash;
-use crate::domain::delivery::{About, MessageKind, MessageState, Pinned};
+use crate::domain::delivery::{About, LIFE, MessageKind, MessageState, Pinned};
 use crate::domain::event::EventKind;
 use crate::domain::id::{MessageId, SubscriberId, SubscriptionId};
 use crate::domain::limits::Withheld;
-use crate::domain::list::{Facts, ListId};
+use crate::domain::list::{Facts, ListId, vouched_site};
 use crate::domain::locale::Locale;
 use crate::domain::signup::{Confirm, ListState, SignupState, confirm};
 use crate::domain::time::Timestamp;
@@ -114,10 +114,9 @@ pub async fn claim(
             (Decision::End(state), _) => claimed.ended.push((id, state)),
         }
     }
-    let settings = &flows.settings;
     let claim = Claim {
         token,
-        lease_until: lease_now + settings.before_data + settings.lease_margin,
+        lease_until: lease_now + flows.settings.short_lease(),
     };
     let messages: Vec<_> = claimed.jobs.iter().map(|job| job.message.clone()).collect();
     tx.claim(&messages, claim).await?;
@@ -140,7 +139,7 @@ fn confirmation(
     for list in work.lists(signup.id).to_vec() {
         // A first mail has no link yet whose end could have passed.
         let mut standing = work.standing(signup, &list);
-        standing.expires = standing.expires.or(Some(now + flows.settings.before_data));
+        standing.expires = standing.expires.or(Some(now + LIFE));
         match confirm(standing, now) {
             Confirm::Yes if in_force.catalog.list(&list.list).is_none_or(|e| e.closed) => {
                 closed.push(list.list);
@@ -324,7 +323,8 @@ async fn job(
             }
             MessageKind::Welcome | MessageKind::Goodbye => message.created_at,
         },
-        site: signup.and_then(|signup| site(&signup.consent.source, &facts)),
+        site: signup
+            .and_then(|signup| vouched_site(&signup.consent.source, facts.iter().map(|f| &f.list))),
         expires: expires.or(signup.and_then(|signup| signup.expires_at)),
         facts,
         claim,
@@ -333,15 +333,15 @@ async fn job(
     })
 }
 
-/// The host of the form, only where every list names its origin: else anybody could put any name into the mail.
-fn site(source: &str, facts: &[Arc<Facts>]) -> Option<String> {
-    let url = url::Url::parse(source).ok()?;
-    let origin = url.origin().ascii_serialization();
-    let known = |facts: &Arc<Facts>| facts.list.origins.contains(&origin);
-    facts
-        .iter()
-        .all(known)
-        .then(|| url.host_str().map(str::to_owned))?
+/// Says that claimed mails are still being seen to.
+///
+/// # Errors
+/// When the database refuses; then their leases end by themselves.
+pub async fn renew(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), Error> {
+    let mut tx = flows.pool.begin().await?;
+    let lease = tx.lease_clock(flows.clock.now()).await? + flows.settings.short_lease();
+    tx.renew(claims, lease).await?;
+    tx.commit().await
 }
 
 /// Gives mails back that were claimed and of which the relay has heard nothing.

@@ -63,11 +63,9 @@ pub struct Settings {
     pub keep_ip: Keep,
     /// What is kept of user agents.
     pub keep_user_agent: Keep,
-    /// How far a lease reaches past the phase in progress.
+    /// How far a lease reaches past the deadline of the phase in progress.
     pub lease_margin: Duration,
-    /// The longest time from a claim to the write that carries DATA.
-    pub before_data: Duration,
-    /// The longest time from there to the final reply.
+    /// The longest time from the write that carries DATA to the final reply.
     pub after_data: Duration,
     /// How long requests are remembered for their repeats.
     pub keep_requests: Duration,
@@ -93,6 +91,19 @@ pub struct Flows {
     in_force: RwLock<Arc<InForce>>,
     facts: RwLock<HashMap<Hash, Arc<Facts>>>,
     exempt: BTreeSet<Keyed>,
+}
+
+impl Settings {
+    /// Returns how long a claim holds without a sign of life while its mail waits for DATA. Nothing can have been
+    /// sent until then, so another process may take over soon.
+    pub fn short_lease(&self) -> Duration {
+        2 * self.lease_margin
+    }
+
+    /// Returns how long a claim holds from DATA on: past the last moment at which the final reply may come.
+    fn long_lease(&self) -> Duration {
+        self.after_data + self.lease_margin
+    }
 }
 
 /// The lists in force and the words that ever were.

@@ -27,8 +27,7 @@ pub struct Start {
 pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Error> {
     let mut tx = flows.pool.begin().await?;
     let now = flows.clock.now();
-    let settings = &flows.settings;
-    let lease = tx.lease_clock(now).await? + settings.after_data + settings.lease_margin;
+    let lease = tx.lease_clock(now).await? + flows.settings.long_lease();
     let claims: Vec<_> = batch.iter().map(|s| (s.message.id, s.claim)).collect();
     let held = tx.renew(&claims, lease).await?;
     let signups: Vec<_> = batch.iter().filter_map(|s| s.message.signup).collect();

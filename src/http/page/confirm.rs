@@ -10,7 +10,7 @@ use axum::response::Response;
 use super::{claims, failed, is_one_click, page};
 use crate::domain::frequency::Frequency;
 use crate::domain::id::SignupId;
-use crate::domain::list::{ConfirmBy, ListId};
+use crate::domain::list::{ConfirmBy, ListId, vouched_site};
 use crate::domain::signup::Confirm;
 use crate::domain::time::Timestamp;
 use crate::flow::again as ask_again;
@@ -191,7 +191,10 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
             open,
             other: confirmed.chain(other).collect(),
             asked_at: view.signup.created_at,
-            site: None,
+            site: vouched_site(
+                &view.signup.consent.source,
+                view.offered().map(|l| &l.facts.list),
+            ),
             expires,
             confirm_action: action,
             decline_url: decline_url(app, view),
