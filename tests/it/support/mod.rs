@@ -1,7 +1,9 @@
 //! What the tests stand on.
 
 pub mod app;
+pub mod daemon;
 pub mod http;
+pub mod load;
 pub mod mail;
 pub mod out;
 pub mod peer;
