@@ -108,10 +108,10 @@ both!(no_acknowledged_signup_is_lost, |db| {
         "no kill fell between a claim and its settlement: the rig is broken"
     );
 
-    let numbers = "select cast(count(*) as text) || ' ' || cast(max(seq) as text) from event";
+    let numbers = "select cast(count(seq) as text) || ' ' || cast(max(seq) as text) from event";
     let counted = sql::rows(&url, numbers).await.remove(0);
     let (events, last) = counted.split_once(' ').expect("two numbers");
-    assert_eq!(events, last, "events are numbered without gap");
+    assert_eq!(events, last, "events have numbers without a gap");
     let sent = "select cast(count(*) as text) from event where type = 'message.sent'";
     assert_eq!(sql::rows(&url, sent).await, [SIGNUPS.to_string()]);
 });
