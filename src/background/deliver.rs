@@ -126,6 +126,11 @@ impl Deliver {
         Ok(dealt)
     }
 
+    /// Says goodbye to the relay on connections that are not in use.
+    pub async fn rest(&self) {
+        self.relay.close().await;
+    }
+
     /// Sends mails until `soft`, then finishes those that were begun and frees the others.
     pub async fn run(self: Arc<Self>, soft: impl Future<Output = ()>) {
         tokio::pin!(soft);
@@ -163,7 +168,7 @@ impl Deliver {
                 _ = beat.tick() => self.keep_leases().await,
             }
         }
-        self.relay.close().await;
+        self.rest().await;
     }
 
     /// Renews the leases of mails that wait; one statement for all of them, and none while mails leave quickly.

@@ -3,6 +3,7 @@
 mod support;
 
 mod config;
+mod delivery;
 mod dependencies;
 mod edges;
 mod end_to_end;
@@ -11,5 +12,6 @@ mod journey;
 mod kill;
 mod listen;
 mod mails;
+mod readonly;
 mod replicas;
 mod smtp;

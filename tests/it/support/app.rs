@@ -215,6 +215,23 @@ impl TestApp {
         }
     }
 
+    /// Closes the connections to the relay that are kept, so that the next mail begins with a greeting.
+    pub async fn forget_connections(&self) {
+        self.deliver.rest().await;
+    }
+
+    /// Reads one number from `/metrics`.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = send(self.ops, "GET", "/metrics", &[], b"").await.body;
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")));
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        value
+            .and_then(|v| v.parse().ok())
+            .unwrap_or_else(|| panic!("{name} in\n{text}"))
+    }
+
     /// Numbers every event.
     pub async fn sequence(&self) {
         while sequence::step(&self.flows)
