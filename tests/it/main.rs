@@ -12,6 +12,7 @@ mod journey;
 mod kill;
 mod listen;
 mod mails;
+mod one_click;
 mod readonly;
 mod replicas;
 mod smtp;
