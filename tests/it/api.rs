@@ -795,7 +795,14 @@ both!(what_is_no_signup_at_all_is_refused_with_a_problem, |db| {
         let answer = send(app.addr, method, path, headers, body).await;
         assert_eq!(answer.status, *status, "{what}: {}", answer.body);
         assert!(problem(&answer, *status, kind).is_empty(), "{what}");
-        for sent in ["@example.org", app.key.as_str(), "secret", "confirmd_", "/v1/", "YWNt"] {
+        for sent in [
+            "@example.org",
+            app.key.as_str(),
+            "secret",
+            "confirmd_",
+            "/v1/",
+            "YWNt",
+        ] {
             assert!(!answer.body.contains(sent), "{what}: repeats {sent:?}");
         }
         match status {

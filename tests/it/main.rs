@@ -11,3 +11,5 @@ mod journey;
 mod listen;
 mod mails;
 mod smtp;
+mod statements;
+mod states;
