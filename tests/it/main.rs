@@ -2,6 +2,7 @@
 
 mod support;
 
+mod api;
 mod config;
 mod delivery;
 mod dependencies;
@@ -16,3 +17,5 @@ mod one_click;
 mod readonly;
 mod replicas;
 mod smtp;
+mod statements;
+mod states;

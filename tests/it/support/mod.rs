@@ -9,6 +9,7 @@ pub mod out;
 pub mod peer;
 pub mod postgres;
 pub mod process;
+pub mod serve;
 pub mod source;
 pub mod sql;
 pub mod webdriver;
