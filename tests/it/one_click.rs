@@ -3,8 +3,11 @@
 use crate::support::app::{TestApp, both, path};
 use crate::support::http::{Connection, send};
 
+/// A name, headers and a body.
+type Sent = (&'static str, Vec<(&'static str, &'static str)>, Vec<u8>);
+
 /// Bodies that mail programs send, or might. Each acts.
-fn bodies() -> Vec<(&'static str, Vec<(&'static str, &'static str)>, Vec<u8>)> {
+fn bodies() -> Vec<Sent> {
     let form = "application/x-www-form-urlencoded";
     let one_click = b"List-Unsubscribe=One-Click".to_vec();
     let multipart = b"--------------------------abc\r\nContent-Disposition: form-data; name=\"List-Unsubscribe\"\r\n\r\nOne-Click\r\n--------------------------abc--\r\n";

@@ -11,7 +11,6 @@ pub struct Mail {
     pub headers: BTreeMap<String, String>,
     pub text: String,
     pub html: String,
-    pub raw: String,
 }
 
 impl Mail {
@@ -29,7 +28,6 @@ impl Mail {
             headers,
             text: text.expect("a text part"),
             html: html.expect("an HTML part"),
-            raw,
         };
         for link in ["/c/", "/d/", "/u/"] {
             links(&mail.text, link);
