@@ -10,3 +10,4 @@ mod journey;
 mod listen;
 mod mails;
 mod smtp;
+mod tokens;

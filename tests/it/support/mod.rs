@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod http;
+pub mod links;
 pub mod mail;
 pub mod out;
 pub mod peer;
