@@ -19,3 +19,4 @@ mod replicas;
 mod smtp;
 mod statements;
 mod states;
+mod tokens;

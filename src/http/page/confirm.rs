@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 
-use super::{claims, failed, is_one_click, page};
+use super::{Token, claims, failed, is_one_click, page};
 use crate::domain::frequency::Frequency;
 use crate::domain::id::SignupId;
 use crate::domain::list::{ConfirmBy, ListId, vouched_site};
@@ -27,7 +27,7 @@ use crate::token::Purpose;
 /// Shows the signup as it stands. Changes nothing, unless its only list lets the link itself confirm.
 pub async fn show(
     State(app): State<Arc<App>>,
-    Path(token): Path<String>,
+    Token(token): Token,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
@@ -54,7 +54,7 @@ pub async fn show(
 /// Takes the yes: `list=<id>`, repeatable, or `list=all`; with one list an empty form means it.
 pub async fn press(
     State(app): State<Arc<App>>,
-    Path(token): Path<String>,
+    Token(token): Token,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -82,7 +82,7 @@ pub async fn press(
 /// Asks for a new mail where the link has expired.
 pub async fn again(
     State(app): State<Arc<App>>,
-    Path(token): Path<String>,
+    Token(token): Token,
     headers: HeaderMap,
 ) -> Response {
     let claims = match claims(&app, Purpose::Confirm, &token, &headers) {

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod daemon;
 pub mod http;
+pub mod links;
 pub mod load;
 pub mod mail;
 pub mod out;
