@@ -3,6 +3,7 @@
 mod support;
 
 mod config;
+mod demo;
 mod dependencies;
 mod edges;
 mod habits;
