@@ -5,6 +5,7 @@ mod support;
 mod api;
 mod config;
 mod delivery;
+mod demo;
 mod dependencies;
 mod edges;
 mod end_to_end;
