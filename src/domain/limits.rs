@@ -72,6 +72,8 @@ pub enum Withheld {
     Sender,
     /// The installation's limit, or a hold for every sender: no sender is told.
     Installation,
+    /// The person left the list, objected, or was erased after asking: the link would no longer work.
+    Left,
 }
 
 impl Withheld {
@@ -82,6 +84,7 @@ impl Withheld {
             Withheld::List => Some("list_limit"),
             Withheld::Sender => Some("sender_limit"),
             Withheld::Installation => None,
+            Withheld::Left => Some("left"),
         }
     }
 
@@ -93,7 +96,7 @@ impl Withheld {
     /// Reads the name.
     pub fn from_name(name: &str) -> Option<Self> {
         use Withheld::*;
-        [Hold, List, Sender, Installation]
+        [Hold, List, Sender, Installation, Left]
             .into_iter()
             .find(|reason| reason.as_str() == name)
     }

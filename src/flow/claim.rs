@@ -131,7 +131,7 @@ fn confirmation(
     signup: &Signup,
     now: Timestamp,
 ) -> Result<Decision, Error> {
-    let mut open = Vec::new();
+    let (mut open, mut left) = (Vec::new(), Vec::new());
     let mut ended = 0;
     for list in work.lists(signup.id).to_vec() {
         // A first mail has no link yet whose end could have passed.
@@ -147,6 +147,7 @@ fn confirmation(
                 work.end_list(signup.id, &list.list, state, None, now);
                 ended += 1;
             }
+            Confirm::Ineffective if list.state == ListState::Open => left.push(list.list),
             _ => {}
         }
     }
@@ -158,7 +159,20 @@ fn confirmation(
             return Ok(Decision::Send(Box::new(message), signup.expires_at));
         }
         work.change_ledger(signup.mailbox).settled(message.id, now);
+        // What was perhaps sent has a link that may be in somebody's hands: that ends by its time.
+        if wanted && message.ambiguous == 0 {
+            let reason = match work.ledger(signup.mailbox).is_held_everywhere(now) {
+                true => Withheld::Installation,
+                false => Withheld::Hold,
+            };
+            let names: Vec<ListId> = open.into_iter().map(|about| about.list).collect();
+            return Ok(withhold(flows, work, signup, &names, reason, now));
+        }
         return Ok(Decision::End(MessageState::Cancelled));
+    }
+    keep_out(flows, work, signup, &left, Withheld::Left, now);
+    if open.is_empty() && ended == 0 && !left.is_empty() {
+        return Ok(withhold(flows, work, signup, &[], Withheld::Left, now));
     }
     if open.is_empty() {
         return Ok(match ended {
@@ -180,19 +194,12 @@ fn confirmation(
         Ok(admitted) => (admitted, Withheld::List),
         Err(reason) => (Vec::new(), reason),
     };
-    let withheld: Vec<&ListId> = names.iter().filter(|n| !admitted.contains(n)).collect();
-    if !withheld.is_empty() {
-        for list in &withheld {
-            work.end_list(signup.id, list, ListState::Withheld, None, now);
-        }
-        withhold_event(flows, work, signup, &withheld, left_out, now);
-    }
+    let out = names.into_iter().filter(|n| !admitted.contains(n));
+    let out: Vec<ListId> = out.collect();
     if admitted.is_empty() {
-        if let Some(signup) = work.change_signup(signup.id) {
-            signup.state = SignupState::Withheld;
-        }
-        return Ok(Decision::End(MessageState::Withheld));
+        return Ok(withhold(flows, work, signup, &out, left_out, now));
     }
+    keep_out(flows, work, signup, &out, left_out, now);
     open.retain(|about| admitted.contains(&about.list));
     let mut life = None;
     for list in work.lists(signup.id) {
@@ -226,16 +233,38 @@ fn nothing_new(work: &mut Work, mut message: Message, signup: &Signup, now: Time
     Decision::End(MessageState::Cancelled)
 }
 
-/// The sender is not told of the installation's own limit; the operator is.
-fn withhold_event(
+/// Keeps a mail back, with every list that it still had.
+fn withhold(
     flows: &Flows,
     work: &mut Work,
     signup: &Signup,
-    lists: &[&ListId],
+    lists: &[ListId],
+    reason: Withheld,
+    now: Timestamp,
+) -> Decision {
+    keep_out(flows, work, signup, lists, reason, now);
+    if let Some(signup) = work.change_signup(signup.id) {
+        signup.state = SignupState::Withheld;
+    }
+    Decision::End(MessageState::Withheld)
+}
+
+/// Keeps lists out of a mail. The sender is not told of the installation's own limit; the operator is.
+fn keep_out(
+    flows: &Flows,
+    work: &mut Work,
+    signup: &Signup,
+    lists: &[ListId],
     reason: Withheld,
     now: Timestamp,
 ) {
-    let names: Vec<&str> = lists.iter().map(|list| list.as_str()).collect();
+    if lists.is_empty() {
+        return;
+    }
+    for list in lists {
+        work.end_list(signup.id, list, ListState::Withheld, None, now);
+    }
+    let names: Vec<&str> = lists.iter().map(ListId::as_str).collect();
     let sender = reason.told().map(|_| &signup.sender);
     let event = flows
         .event(EventKind::SignupWithheld, now, sender)
