@@ -8,6 +8,7 @@ mod dependencies;
 mod edges;
 mod habits;
 mod journey;
+mod limits;
 mod listen;
 mod mails;
 mod smtp;
