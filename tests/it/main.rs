@@ -14,3 +14,4 @@ mod mails;
 mod smtp;
 mod statements;
 mod states;
+mod trail;
