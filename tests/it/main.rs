@@ -9,5 +9,6 @@ mod habits;
 mod journey;
 mod listen;
 mod mails;
+mod readonly;
 mod smtp;
 mod tokens;
