@@ -9,6 +9,7 @@ mod habits;
 mod journey;
 mod listen;
 mod mails;
+mod one_click;
 mod readonly;
 mod smtp;
 mod tokens;
