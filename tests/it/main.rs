@@ -10,6 +10,7 @@ mod journey;
 mod listen;
 mod mails;
 mod one_click;
+mod pages;
 mod readonly;
 mod smtp;
 mod tokens;
