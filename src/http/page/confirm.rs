@@ -41,8 +41,9 @@ pub async fn show(
         Ok(None) => return unknown(&app, &headers),
         Err(error) => return failed(&app, &error, &headers),
     };
-    let by_link = match view.lists.as_slice() {
-        [only] => only.facts.list.confirm == ConfirmBy::Link,
+    let mut offered = view.offered();
+    let by_link = match (offered.next(), offered.next()) {
+        (Some(only), None) => only.facts.list.confirm == ConfirmBy::Link,
         _ => false,
     };
     if by_link && method == Method::GET {
