@@ -3,43 +3,34 @@
 //! Each mail is claimed in a committed transaction before a byte is sent, looked at once more before the write that
 //! carries DATA, and settled after the relay's last word. No transaction is open while SMTP runs.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
+use super::verdict::{class_of, judged, phase_of};
 use super::{REST, failed};
-use crate::domain::consent::Hash;
 use crate::domain::delivery::{Answer, Attempt, MessageKind};
+use crate::domain::id::MessageId;
 use crate::domain::locale::Locale;
-use crate::flow::claim::{Job, Start, claim, release, start};
+use crate::flow::claim::{Job, claim, release, renew};
 use crate::flow::gate::Gate;
 use crate::flow::settle::{self, settle};
+use crate::flow::start::{Start, start};
 use crate::flow::{Error, Flows};
-use crate::message::{Composed, Draft, Links, compose};
-use crate::smtp::{Cause, Outgoing, Phase, Relay, Verdict};
+use crate::message::{Composed, Composer, Letter};
+use crate::smtp::{Outgoing, Relay, Verdict};
 use crate::store;
 use crate::telemetry::logs::field;
-use crate::template::{MailTemplate, Templates};
-use crate::token::Purpose;
-
-/// Kinds of mail, for keeping their templates.
-const KINDS: [MessageKind; 4] = [
-    MessageKind::Confirmation,
-    MessageKind::AlreadySubscribed,
-    MessageKind::Welcome,
-    MessageKind::Goodbye,
-];
 
 /// What delivery is told by configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The origin of links of senders that have none of their own.
-    pub public_url: String,
     /// Mails claimed at once.
     pub batch: usize,
     /// Mails sent at once.
@@ -57,10 +48,10 @@ pub struct Deliver {
     settings: Settings,
     starts: Gate<Start, bool>,
     results: Gate<settle::Result, settle::Outcome>,
-    templates: RwLock<Arc<Templates>>,
-    /// Templates of mails that were first claimed under others than those in force.
-    kept: Mutex<HashMap<Hash, Arc<MailTemplate>>>,
+    composer: RwLock<Arc<Composer>>,
     slots: Semaphore,
+    /// Claimed mails that have not come to DATA, whose leases must be kept alive.
+    waiting: Mutex<BTreeMap<MessageId, Uuid>>,
     alarm: AtomicBool,
 }
 
@@ -83,21 +74,21 @@ impl Deliver {
     pub async fn new(
         flows: Arc<Flows>,
         relay: Relay,
-        templates: Arc<Templates>,
+        composer: Arc<Composer>,
         settings: Settings,
     ) -> Result<Self, store::Error> {
         let deliver = Self {
             starts: Gate::open(flows.clone(), settings.waiting, start),
             results: Gate::open(flows.clone(), settings.waiting, settle),
-            templates: RwLock::new(templates.clone()),
-            kept: Mutex::default(),
+            composer: RwLock::new(composer.clone()),
             slots: Semaphore::new(settings.sessions),
+            waiting: Mutex::default(),
             alarm: AtomicBool::new(false),
             relay,
             settings,
             flows,
         };
-        deliver.set_templates(templates).await?;
+        deliver.set_composer(composer).await?;
         Ok(deliver)
     }
 
@@ -105,27 +96,20 @@ impl Deliver {
     ///
     /// # Errors
     /// When the database refuses to keep them; then the old ones stay.
-    pub async fn set_templates(&self, templates: Arc<Templates>) -> Result<(), store::Error> {
-        let locales: Vec<Locale> = templates.languages().cloned().collect();
-        let mut kept = Vec::new();
-        for kind in KINDS {
-            for locale in &locales {
-                let template = templates.kept(kind, locale);
-                kept.push((template.hash, template.source.clone()));
-            }
-        }
+    pub async fn set_composer(&self, composer: Arc<Composer>) -> Result<(), store::Error> {
         let mut tx = self.flows.pool.begin().await?;
-        tx.keep_templates(&kept, self.flows.clock.now()).await?;
+        tx.keep_templates(&composer.sources(), self.flows.clock.now())
+            .await?;
         tx.commit().await?;
         *self
-            .templates
+            .composer
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = templates;
+            .unwrap_or_else(PoisonError::into_inner) = composer;
         Ok(())
     }
 
-    fn templates(&self) -> Arc<Templates> {
-        self.templates
+    fn composer(&self) -> Arc<Composer> {
+        self.composer
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -142,10 +126,16 @@ impl Deliver {
         Ok(dealt)
     }
 
+    /// Says goodbye to the relay on connections that are not in use.
+    pub async fn rest(&self) {
+        self.relay.close().await;
+    }
+
     /// Sends mails until `soft`, then finishes those that were begun and frees the others.
     pub async fn run(self: Arc<Self>, soft: impl Future<Output = ()>) {
         tokio::pin!(soft);
         let mut sending = JoinSet::new();
+        let mut beat = tokio::time::interval(self.flows.settings.short_lease() / 4);
         loop {
             while sending.try_join_next().is_some() {}
             let wait = match self.settings.batch.saturating_sub(sending.len()) {
@@ -162,14 +152,41 @@ impl Deliver {
             tokio::select! {
                 biased;
                 () = &mut soft => break,
+                _ = beat.tick() => self.keep_leases().await,
                 Some(_) = sending.join_next() => {}
                 () = tokio::time::sleep(wait) => {}
                 () = self.flows.mail_waits.notified(), if wait == self.settings.poll => {}
             }
         }
         self.slots.close();
-        while sending.join_next().await.is_some() {}
-        self.relay.close().await;
+        loop {
+            tokio::select! {
+                ended = sending.join_next() => match ended {
+                    Some(_) => {}
+                    None => break,
+                },
+                _ = beat.tick() => self.keep_leases().await,
+            }
+        }
+        self.rest().await;
+    }
+
+    /// Renews the leases of mails that wait; one statement for all of them, and none while mails leave quickly.
+    async fn keep_leases(&self) {
+        let waiting: Vec<_> = self
+            .waiting()
+            .iter()
+            .map(|(id, claim)| (*id, *claim))
+            .collect();
+        if !waiting.is_empty()
+            && let Err(error) = renew(&self.flows, &waiting).await
+        {
+            failed(&self.flows, "deliver", &error);
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<MessageId, Uuid>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Claims up to `limit` mails and begins to send them.
@@ -178,25 +195,29 @@ impl Deliver {
         sending: &mut JoinSet<()>,
         limit: usize,
     ) -> Result<usize, store::Error> {
-        let templates = self.templates();
-        let hash = move |kind: MessageKind, locale: &Locale| templates.kept(kind, locale).hash;
+        let composer = self.composer();
+        let hash = move |kind: MessageKind, locale: &Locale| composer.hash(kind, locale);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let claimed = claim(&self.flows, limit, &hash).await?;
         let dealt = claimed.jobs.len() + claimed.ended.len();
         for job in claimed.jobs {
             let deliver = self.clone();
-            sending.spawn(async move { deliver.one(job).await });
+            self.waiting().insert(job.message.id, job.claim);
+            sending.spawn(async move {
+                deliver.one(&job).await;
+                deliver.waiting().remove(&job.message.id);
+            });
         }
         Ok(dealt)
     }
 
     /// Sends one claimed mail and settles it.
-    async fn one(&self, job: Job) {
+    async fn one(&self, job: &Job) {
         let Ok(_slot) = self.slots.acquire().await else {
             // Stopping: nothing was said to the relay, so another process may have it at once.
-            return self.give_back(&job).await;
+            return self.give_back(job).await;
         };
-        let composed = match self.compose(&job).await {
+        let composed = match self.compose(job).await {
             Ok(composed) => composed,
             Err(why) => {
                 tracing::error!({ field::MESSAGE } = %job.message.id, { field::ERROR } = %why, "a mail cannot be made");
@@ -205,7 +226,7 @@ impl Deliver {
                     cause: "defect".to_owned(),
                     ..Answer::default()
                 };
-                return self.settle(&job, Attempt::Deferred, Some(answer)).await;
+                return self.settle(job, Attempt::Deferred, Some(answer)).await;
             }
         };
         let mail = Outgoing {
@@ -221,6 +242,7 @@ impl Deliver {
                     message: job.message.clone(),
                     claim: job.claim,
                 };
+                self.waiting().remove(&job.message.id);
                 let (go, said) = match self.starts.pass(item).await {
                     Ok(go) => (go, Looked::Said),
                     Err(_) => (false, Looked::Failed),
@@ -231,7 +253,7 @@ impl Deliver {
             .await;
         let looked = looked.into_inner().unwrap_or_else(PoisonError::into_inner);
         if verdict == Verdict::Stopped && looked == Looked::Failed {
-            return self.give_back(&job).await;
+            return self.give_back(job).await;
         }
         self.sound_alarm(&verdict);
         let (attempt, answer) = judged(verdict);
@@ -243,69 +265,39 @@ impl Deliver {
                 .smtp_failure(phase_of(verdict), class_of(verdict));
             tracing::debug!({ field::MESSAGE } = %job.message.id, { field::PHASE } = answer.phase, { field::CLASS } = answer.cause, "attempt failed");
         }
-        self.settle(&job, attempt, answer).await;
+        self.settle(job, attempt, answer).await;
     }
 
     async fn compose(&self, job: &Job) -> Result<Composed, String> {
-        let keys = self.flows.keys();
-        let key = job.pinned.link_key.parse().map_err(|_| "no link key")?;
-        let origin = job.facts.first().and_then(|f| f.sender.public_url.clone());
-        let origin = origin.unwrap_or_else(|| self.settings.public_url.clone());
-        let link = |purpose: Purpose, subject, expires| {
-            let token = keys.links.sign(key, purpose, subject, expires)?;
-            let origin = origin.trim_end_matches('/');
-            Some(format!("{origin}{}{token}", purpose.path()))
-        };
-        let mut links = Links::default();
-        if let (MessageKind::Confirmation, Some(signup)) = (job.message.kind, job.message.signup) {
-            links.confirm = link(Purpose::Confirm, signup.0, job.expires);
-            links.decline = link(Purpose::Decline, signup.0, None);
-        }
-        let unsubscribe = job.subscriptions.iter();
-        links.unsubscribe = unsubscribe
-            .filter_map(|id| link(Purpose::Unsubscribe, id.0, None))
-            .collect();
-        let draft = Draft {
-            kind: job.message.kind,
+        let message = &job.message;
+        let letter = Letter {
+            kind: message.kind,
+            pinned: job.pinned.clone(),
+            to: job.to.clone(),
             locale: job.locale.clone(),
             facts: job.facts.clone(),
-            to: job.to.clone(),
-            message_id: job.pinned.message_id.clone(),
-            date: job.pinned.date,
-            boundary: job.pinned.boundary.clone(),
-            links,
+            signup: message.signup.map(|id| id.0),
+            subscriptions: job.subscriptions.iter().map(|id| id.0).collect(),
             asked_at: job.asked_at,
             site: job.site.clone(),
             expires: job.expires,
         };
-        let templates = self.templates();
-        let current = templates.mail(job.message.kind, &job.locale);
-        let composed = if current.kept().hash == job.pinned.template {
-            compose(&draft, current)
-        } else {
-            let kept = self.kept(job.pinned.template).await?;
-            compose(&draft, &kept)
-        };
-        composed.map_err(|error| error.to_string())
-    }
-
-    /// Returns the templates that a mail was pinned to.
-    async fn kept(&self, hash: Hash) -> Result<Arc<MailTemplate>, String> {
-        let known = |kept: &Mutex<HashMap<Hash, Arc<MailTemplate>>>| {
-            let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.get(&hash).cloned()
-        };
-        if let Some(template) = known(&self.kept) {
-            return Ok(template);
+        let composer = self.composer();
+        if !composer.knows(&letter) {
+            let read = async || {
+                self.flows
+                    .pool
+                    .read()
+                    .await?
+                    .template(job.pinned.template)
+                    .await
+            };
+            let source = read().await.map_err(|error| error.to_string())?;
+            let source = source.ok_or("the templates of this mail were not kept")?;
+            composer.learn(&source).map_err(|error| error.to_string())?;
         }
-        let read = async || self.flows.pool.read().await?.template(hash).await;
-        let source = read().await.map_err(|error| error.to_string())?;
-        let source = source.ok_or("the templates of this mail were not kept")?;
-        let template = MailTemplate::from_kept(&source).map_err(|error| error.to_string())?;
-        let template = Arc::new(template);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(hash, template.clone());
-        Ok(template)
+        let composed = composer.compose(&letter, &self.flows.keys().links);
+        composed.map_err(|error| error.to_string())
     }
 
     async fn settle(&self, job: &Job, attempt: Attempt, answer: Option<Answer>) {
@@ -356,70 +348,5 @@ impl Deliver {
             }
             _ => {}
         }
-    }
-}
-
-/// Translates a verdict for the retry rules, and into what is written down.
-fn judged(verdict: Verdict) -> (Attempt, Option<Answer>) {
-    let of = |phase: Phase, cause: Cause| {
-        let reply = match cause {
-            Cause::Reply(reply) => Some(reply),
-            _ => None,
-        };
-        Some(Answer {
-            phase: phase.as_str().to_owned(),
-            cause: class(cause).to_owned(),
-            code: reply.map(|reply| reply.code),
-            enhanced: reply
-                .and_then(|reply| reply.enhanced)
-                .map(|e| e.to_string()),
-        })
-    };
-    match verdict {
-        Verdict::Sent { reply } => (Attempt::Sent, of(Phase::Dot, Cause::Reply(reply))),
-        Verdict::Refused { phase, reply } | Verdict::Rejected { phase, reply } => {
-            (Attempt::Failed, of(phase, Cause::Reply(reply)))
-        }
-        Verdict::Deferred { phase, cause } | Verdict::Misconfigured { phase, cause } => {
-            (Attempt::Deferred, of(phase, cause))
-        }
-        Verdict::Ambiguous { cause } => (Attempt::Ambiguous, of(Phase::Dot, cause)),
-        Verdict::Stopped => (Attempt::Stopped, None),
-    }
-}
-
-fn phase_of(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Refused { phase, .. }
-        | Verdict::Rejected { phase, .. }
-        | Verdict::Deferred { phase, .. }
-        | Verdict::Misconfigured { phase, .. } => phase.as_str(),
-        Verdict::Sent { .. } | Verdict::Ambiguous { .. } => Phase::Dot.as_str(),
-        Verdict::Stopped => "none",
-    }
-}
-
-fn class_of(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Sent { .. } => "sent",
-        Verdict::Refused { .. } => "refused",
-        Verdict::Rejected { .. } => "rejected",
-        Verdict::Deferred { .. } => "deferred",
-        Verdict::Misconfigured { .. } => "misconfigured",
-        Verdict::Ambiguous { .. } => "ambiguous",
-        Verdict::Stopped => "stopped",
-    }
-}
-
-fn class(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Reply(_) => "reply",
-        Cause::Timeout => "timeout",
-        Cause::Closed => "closed",
-        Cause::Io(_) => "io",
-        Cause::Tls => "tls",
-        Cause::NotOffered => "not_offered",
-        Cause::NoAddress => "no_address",
-        Cause::Malformed => "malformed",
     }
 }

@@ -19,6 +19,7 @@ use crate::flow::register::register;
 use crate::flow::{Flows, Settings, keyring};
 use crate::http::{App, listen, ops, router};
 use crate::lifecycle::{self, Ended, Stop, Tasks};
+use crate::message::Composer;
 use crate::smtp::{self, Relay};
 use crate::store::connect::{DaemonLock, connect, lock};
 use crate::telemetry::logs;
@@ -62,6 +63,7 @@ pub struct Service {
     pub deliver: Arc<Deliver>,
     app: Arc<App>,
     keys_dir: PathBuf,
+    public_url: String,
     http: TcpListener,
     ops: TcpListener,
     limits: listen::Limits,
@@ -85,6 +87,7 @@ pub struct Parts {
     deliver: Arc<Deliver>,
     app: Arc<App>,
     keys_dir: PathBuf,
+    public_url: String,
 }
 
 impl Service {
@@ -129,13 +132,13 @@ impl Service {
         let public_url = &config.server.public_url;
         let waiting = config.limits.gate;
         let delivery = deliver::Settings {
-            public_url: public_url.clone(),
             batch: config.delivery.batch,
             sessions: config.smtp.sessions,
             poll: config.delivery.poll,
             waiting,
         };
-        let deliver = Deliver::new(flows.clone(), relay, templates.clone(), delivery).await?;
+        let composer = Arc::new(Composer::new(templates.clone(), public_url));
+        let deliver = Deliver::new(flows.clone(), relay, composer, delivery).await?;
         let Listeners { http, ops } = match bound {
             Some(bound) => bound,
             None => Listeners {
@@ -147,6 +150,7 @@ impl Service {
             app: App::new(flows.clone(), templates, public_url, waiting),
             deliver: Arc::new(deliver),
             keys_dir: config.keys.dir.clone(),
+            public_url: public_url.clone(),
             http,
             ops,
             limits: listen::Limits {
@@ -185,6 +189,7 @@ impl Service {
             deliver: self.deliver.clone(),
             app: self.app.clone(),
             keys_dir: self.keys_dir.clone(),
+            public_url: self.public_url.clone(),
         }
     }
 
@@ -245,7 +250,8 @@ impl Parts {
         let templates = templates(config)?;
         let keys = keyring::open_existing(&flows.pool, &self.keys_dir).await?;
         let in_force = register(&flows.pool, config.catalog(), flows.clock.now()).await?;
-        self.deliver.set_templates(templates.clone()).await?;
+        let composer = Composer::new(templates.clone(), &self.public_url);
+        self.deliver.set_composer(Arc::new(composer)).await?;
         self.app.set_templates(templates);
         if let Some(keys) = keys {
             flows.set_keys(keys);
@@ -357,15 +363,12 @@ pub(super) fn relay(config: &Config) -> smtp::Settings {
 
 fn settings(config: &Config) -> Settings {
     let times = &config.smtp.timeouts;
-    // Connecting may mean STARTTLS and several steps of AUTH, each with its own time.
-    let before = times.connect + times.greeting + 4 * times.hello + times.mail + times.rcpt;
     Settings {
         limits: config.limits.mails.clone(),
         exempt: config.limits.exempt.clone(),
         keep_ip: config.evidence.ip,
         keep_user_agent: config.evidence.user_agent,
         lease_margin: config.delivery.lease_margin,
-        before_data: before,
         after_data: times.data + times.body + times.dot,
         keep_requests: config.idempotency.keep,
     }

@@ -70,6 +70,8 @@ pub enum Withheld {
     List,
     /// The sender's limit.
     Sender,
+    /// The list was taken out of the configuration before its mail could leave.
+    Closed,
     /// The installation's limit, or a hold for every sender: no sender is told.
     Installation,
 }
@@ -81,6 +83,7 @@ impl Withheld {
             Withheld::Hold => Some("hold"),
             Withheld::List => Some("list_limit"),
             Withheld::Sender => Some("sender_limit"),
+            Withheld::Closed => Some("list_closed"),
             Withheld::Installation => None,
         }
     }
@@ -93,7 +96,7 @@ impl Withheld {
     /// Reads the name.
     pub fn from_name(name: &str) -> Option<Self> {
         use Withheld::*;
-        [Hold, List, Sender, Installation]
+        [Hold, List, Sender, Closed, Installation]
             .into_iter()
             .find(|reason| reason.as_str() == name)
     }

@@ -8,6 +8,9 @@ macro_rules! named {
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant),+ }
 
         impl $name {
+            /// Every member, in the order of its definition.
+            pub const ALL: [$name; [$($text),+].len()] = [$($name::$variant),+];
+
             /// Returns the name used in the database, events and the API.
             pub fn as_str(self) -> &'static str {
                 match self { $($name::$variant => $text),+ }
@@ -26,6 +29,7 @@ pub mod consent;
 pub mod delivery;
 pub mod eligibility;
 pub mod event;
+pub mod frequency;
 pub mod id;
 pub mod limits;
 pub mod list;

@@ -108,9 +108,11 @@ fn event(kind: EventKind, now: Timestamp, key: &ApiKey) -> Event {
         .with("scopes", key.scopes.clone())
 }
 
-/// Keys that were looked up less than a second ago.
+/// Keys that were looked up less than a second ago, and what was found.
 #[derive(Default)]
-pub struct Known(Mutex<HashMap<Hash, (Instant, Option<Arc<ApiKey>>)>>);
+pub struct Known(Mutex<HashMap<Hash, Looked>>);
+
+type Looked = (Instant, Option<Arc<ApiKey>>);
 
 impl Known {
     /// Returns the key in force that was presented, if it is one.

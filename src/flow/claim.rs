@@ -12,18 +12,18 @@ use super::work::Work;
 use crate::clock::random;
 use crate::domain::address::Address;
 use crate::domain::consent::Hash;
-use crate::domain::delivery::{About, MessageKind, MessageState, Pinned};
+use crate::domain::delivery::{About, LIFE, MessageKind, MessageState, Pinned};
 use crate::domain::event::EventKind;
 use crate::domain::id::{MessageId, SubscriberId, SubscriptionId};
 use crate::domain::limits::Withheld;
-use crate::domain::list::{Facts, ListId};
+use crate::domain::list::{Facts, ListId, vouched_site};
 use crate::domain::locale::Locale;
 use crate::domain::signup::{Confirm, ListState, SignupState, confirm};
 use crate::domain::time::Timestamp;
-use crate::store::Error;
 use crate::store::message::{Claim, Message};
-use crate::store::signup::Signup;
+use crate::store::signup::{Signup, SignupList};
 use crate::store::subscriber::Subscriber;
+use crate::store::{Error, Tx};
 
 /// A claimed mail with all that composing needs.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ pub struct Claimed {
 
 /// What is to become of one picked mail.
 enum Decision {
-    Send(Message, Option<Timestamp>),
+    Send(Box<Message>, Option<Timestamp>),
     End(MessageState),
 }
 
@@ -99,21 +99,24 @@ pub async fn claim(
                 Some(signup) => confirmation(flows, &mut work, message, &signup, now)?,
                 None => Decision::End(MessageState::Cancelled),
             },
-            _ => Decision::Send(message, None),
+            _ => Decision::Send(Box::new(message), None),
         };
         match (decision, person) {
             (Decision::Send(message, expires), Some(person)) => {
-                let job = job(flows, &work, message, person, token, expires, now, template).await?;
+                let message = *message;
+                let job = job(
+                    flows, &mut tx, &work, message, person, token, expires, now, template,
+                )
+                .await?;
                 claimed.jobs.push(job);
             }
             (Decision::Send(..), None) => claimed.ended.push((id, MessageState::Cancelled)),
             (Decision::End(state), _) => claimed.ended.push((id, state)),
         }
     }
-    let settings = &flows.settings;
     let claim = Claim {
         token,
-        lease_until: lease_now + settings.before_data + settings.lease_margin,
+        lease_until: lease_now + flows.settings.short_lease(),
     };
     let messages: Vec<_> = claimed.jobs.iter().map(|job| job.message.clone()).collect();
     tx.claim(&messages, claim).await?;
@@ -130,13 +133,17 @@ fn confirmation(
     signup: &Signup,
     now: Timestamp,
 ) -> Result<Decision, Error> {
-    let mut open = Vec::new();
+    let (mut open, mut closed) = (Vec::new(), Vec::new());
     let mut ended = 0;
+    let in_force = flows.in_force();
     for list in work.lists(signup.id).to_vec() {
         // A first mail has no link yet whose end could have passed.
         let mut standing = work.standing(signup, &list);
-        standing.expires = standing.expires.or(Some(now + flows.settings.before_data));
+        standing.expires = standing.expires.or(Some(now + LIFE));
         match confirm(standing, now) {
+            Confirm::Yes if in_force.catalog.list(&list.list).is_none_or(|e| e.closed) => {
+                closed.push(list.list);
+            }
             Confirm::Yes => open.push(About {
                 list: list.list,
                 facts: list.facts,
@@ -154,12 +161,14 @@ fn confirmation(
         let wanted = message.lists.iter().any(|about| open.contains(about));
         let held = work.ledger(signup.mailbox).held_until(&signup.sender, now);
         if wanted && held.is_none() {
-            return Ok(Decision::Send(message, signup.expires_at));
+            return Ok(Decision::Send(Box::new(message), signup.expires_at));
         }
         work.change_ledger(signup.mailbox).settled(message.id, now);
         return Ok(Decision::End(MessageState::Cancelled));
     }
+    withhold(flows, work, signup, &closed, Withheld::Closed, now);
     if open.is_empty() {
+        end_unasked(work, signup, now);
         return Ok(match ended {
             0 => Decision::End(MessageState::Cancelled),
             _ => nothing_new(work, message, signup, now),
@@ -179,14 +188,11 @@ fn confirmation(
         Ok(admitted) => (admitted, Withheld::List),
         Err(reason) => (Vec::new(), reason),
     };
-    let withheld: Vec<&ListId> = names.iter().filter(|n| !admitted.contains(n)).collect();
-    if !withheld.is_empty() {
-        for list in &withheld {
-            work.end_list(signup.id, list, ListState::Withheld, None, now);
-        }
-        withhold_event(flows, work, signup, &withheld, left_out, now);
-    }
+    let withheld = names.iter().filter(|name| !admitted.contains(name));
+    let withheld: Vec<ListId> = withheld.cloned().collect();
+    withhold(flows, work, signup, &withheld, left_out, now);
     if admitted.is_empty() {
+        end_unasked(work, signup, now);
         if let Some(signup) = work.change_signup(signup.id) {
             signup.state = SignupState::Withheld;
         }
@@ -207,7 +213,17 @@ fn confirmation(
         signup.expires_at = expires;
     }
     message.lists = open;
-    Ok(Decision::Send(message, expires))
+    Ok(Decision::Send(Box::new(message), expires))
+}
+
+/// What no mail will ask about, because the person left in the meantime, has its end now: the sweep expires it.
+fn end_unasked(work: &mut Work, signup: &Signup, now: Timestamp) {
+    let open = |list: &SignupList| list.state == ListState::Open;
+    if work.lists(signup.id).iter().any(open)
+        && let Some(signup) = work.change_signup(signup.id)
+    {
+        signup.expires_at = Some(now);
+    }
 }
 
 /// Every list was confirmed already: one mail in a day says so, to whoever reads that mailbox.
@@ -220,21 +236,27 @@ fn nothing_new(work: &mut Work, mut message: Message, signup: &Signup, now: Time
         .notice(&signup.sender, now)
     {
         message.kind = MessageKind::AlreadySubscribed;
-        return Decision::Send(message, None);
+        return Decision::Send(Box::new(message), None);
     }
     Decision::End(MessageState::Cancelled)
 }
 
-/// The sender is not told of the installation's own limit; the operator is.
-fn withhold_event(
+/// Ends lists that stay out of the mail. The sender is not told of the installation's own limit; the operator is.
+fn withhold(
     flows: &Flows,
     work: &mut Work,
     signup: &Signup,
-    lists: &[&ListId],
+    lists: &[ListId],
     reason: Withheld,
     now: Timestamp,
 ) {
-    let names: Vec<&str> = lists.iter().map(|list| list.as_str()).collect();
+    if lists.is_empty() {
+        return;
+    }
+    for list in lists {
+        work.end_list(signup.id, list, ListState::Withheld, None, now);
+    }
+    let names: Vec<&str> = lists.iter().map(ListId::as_str).collect();
     let sender = reason.told().map(|_| &signup.sender);
     let event = flows
         .event(EventKind::SignupWithheld, now, sender)
@@ -251,6 +273,7 @@ fn withhold_event(
 )]
 async fn job(
     flows: &Flows,
+    tx: &mut Tx,
     work: &Work,
     mut message: Message,
     person: &Subscriber,
@@ -268,7 +291,7 @@ async fn job(
         .clone();
     let mut facts = Vec::with_capacity(message.lists.len());
     for about in &message.lists {
-        facts.push(flows.facts(about.facts).await?);
+        facts.push(flows.facts(tx, about.facts).await?);
     }
     let first = facts.first();
     let first = first.ok_or_else(|| Error::corrupt("a mail is about no list"))?;
@@ -300,7 +323,8 @@ async fn job(
             }
             MessageKind::Welcome | MessageKind::Goodbye => message.created_at,
         },
-        site: signup.and_then(|signup| site(&signup.consent.source, &facts)),
+        site: signup
+            .and_then(|signup| vouched_site(&signup.consent.source, facts.iter().map(|f| &f.list))),
         expires: expires.or(signup.and_then(|signup| signup.expires_at)),
         facts,
         claim,
@@ -309,15 +333,15 @@ async fn job(
     })
 }
 
-/// The host of the form, only where every list names its origin: else anybody could put any name into the mail.
-fn site(source: &str, facts: &[Arc<Facts>]) -> Option<String> {
-    let url = url::Url::parse(source).ok()?;
-    let origin = url.origin().ascii_serialization();
-    let known = |facts: &Arc<Facts>| facts.list.origins.contains(&origin);
-    facts
-        .iter()
-        .all(known)
-        .then(|| url.host_str().map(str::to_owned))?
+/// Says that claimed mails are still being seen to.
+///
+/// # Errors
+/// When the database refuses; then their leases end by themselves.
+pub async fn renew(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), Error> {
+    let mut tx = flows.pool.begin().await?;
+    let lease = tx.lease_clock(flows.clock.now()).await? + flows.settings.short_lease();
+    tx.renew(claims, lease).await?;
+    tx.commit().await
 }
 
 /// Gives mails back that were claimed and of which the relay has heard nothing.
@@ -328,42 +352,4 @@ pub async fn release(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), 
     let mut tx = flows.pool.begin().await?;
     tx.release(claims).await?;
     tx.commit().await
-}
-
-/// A mail that is about to be sent.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// Which.
-    pub message: Message,
-    /// Under which claim.
-    pub claim: Uuid,
-}
-
-/// Looks once more, before the write that carries DATA, and renews the lease over what follows.
-///
-/// # Errors
-/// When the database refuses; then none may be sent.
-pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Error> {
-    let mut tx = flows.pool.begin().await?;
-    let now = flows.clock.now();
-    let settings = &flows.settings;
-    let lease = tx.lease_clock(now).await? + settings.after_data + settings.lease_margin;
-    let claims: Vec<_> = batch.iter().map(|s| (s.message.id, s.claim)).collect();
-    let held = tx.renew(&claims, lease).await?;
-    let signups: Vec<_> = batch.iter().filter_map(|s| s.message.signup).collect();
-    let work = Work::read_signups(&flows, &mut tx, &signups).await?;
-    tx.commit().await?;
-    let wanted = |message: &Message| match (message.kind, message.signup) {
-        (MessageKind::Confirmation, Some(id)) => work.signup(id).is_some_and(|signup| {
-            work.lists(id).iter().any(|list| {
-                message.lists.iter().any(|about| about.list == list.list)
-                    && confirm(work.standing(signup, list), now) == Confirm::Yes
-            })
-        }),
-        _ => true,
-    };
-    let answers = batch.iter();
-    Ok(answers
-        .map(|s| held.contains(&s.message.id) && wanted(&s.message))
-        .collect())
 }

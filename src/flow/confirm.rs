@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::view::SignupView;
+use super::view::{SignupView, look};
 use super::work::{Work, blank};
 use super::{Flows, mail};
 use crate::domain::delivery::{About, MessageKind};
@@ -58,7 +58,7 @@ pub async fn confirm(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Outcome
     let mut outcomes = Vec::with_capacity(batch.len());
     for press in &batch {
         let confirmed = one(&flows, &mut work, press, now)?;
-        let view = work.view(press.signup, &in_force, now);
+        let view = look(&work, press.signup, &in_force, now);
         outcomes.push(Outcome { view, confirmed });
     }
     work.commit(&flows, tx).await?;

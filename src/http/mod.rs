@@ -118,7 +118,7 @@ pub fn router(app: Arc<App>) -> Router {
 async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {
     match request.uri().path().starts_with("/v1/") {
         true => Problem::not_found().into_response(),
-        false => page::not_found(&app, request.headers()),
+        false => page::not_found(&app, request.uri(), request.headers()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Mails as bytes: what a message row says, made into the same bytes every time.
 
+mod composer;
 mod draft;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use lettre::Message;
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 
+pub use self::composer::{Composer, Letter};
 pub use self::draft::{Draft, Links};
 
 use crate::domain::address::Address;

@@ -220,13 +220,14 @@ impl Tx {
         Ok(())
     }
 
-    /// Moves the end of leases and returns the mails whose claim still holds.
+    /// Moves the end of leases, never backwards, and returns the mails whose claim still holds.
     pub async fn renew(
         &mut self,
         claims: &[(MessageId, Uuid)],
         lease_until: Timestamp,
     ) -> Result<Vec<MessageId>, Error> {
-        const SQL: &str = "update message set lease_until = s.lease_until
+        const SQL: &str = "update message set lease_until =
+              case when message.lease_until > s.lease_until then message.lease_until else s.lease_until end
             from {set} where message.id = s.id and message.claim = s.claim
             returning message.id";
         let set = Set::new()

@@ -7,14 +7,6 @@ use crate::domain::delivery::MessageKind;
 use crate::domain::list::ConfirmBy;
 use crate::domain::time::Timestamp;
 
-/// Every kind of mail, in the order in which their templates are held.
-pub(super) const KINDS: [MessageKind; 4] = [
-    MessageKind::Confirmation,
-    MessageKind::AlreadySubscribed,
-    MessageKind::Welcome,
-    MessageKind::Goodbye,
-];
-
 /// What the templates of one kind of mail are given.
 pub trait MailContext: Serialize {
     /// The kind.

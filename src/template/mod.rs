@@ -22,7 +22,7 @@ use minijinja::Environment;
 use minijinja::value::{Serde, Value};
 
 pub use self::error::TemplateError;
-pub use self::face::{Frequency, ListFace, SenderFace, Unit};
+pub use self::face::{ListFace, SenderFace};
 pub use self::kept::{Kept, Mail, MailTemplate};
 pub use self::mail::{
     AlreadySubscribed, Confirmation, Goodbye, JoinedList, LeftList, MailContext, Welcome,
@@ -35,7 +35,6 @@ pub use self::page::{
 
 use self::catalog::Catalog;
 use self::engine::{engine, render};
-use self::mail::KINDS;
 use self::source::Sources;
 use crate::domain::consent::Hash;
 use crate::domain::delivery::MessageKind;
@@ -172,7 +171,7 @@ impl Language {
         sources: &Sources,
         style: &str,
     ) -> Result<Self, TemplateError> {
-        let mails = KINDS
+        let mails = MessageKind::ALL
             .into_iter()
             .map(|kind| MailTemplate::new(kind, locale, &catalog, sources.under("mail/")))
             .collect::<Result<_, _>>()?;

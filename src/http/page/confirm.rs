@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 
-use super::{claims, failed, is_one_click, page};
+use super::{Token, claims, failed, is_one_click, page};
+use crate::domain::frequency::Frequency;
 use crate::domain::id::SignupId;
-use crate::domain::list::{ConfirmBy, ListId};
+use crate::domain::list::{ConfirmBy, ListId, vouched_site};
 use crate::domain::signup::Confirm;
 use crate::domain::time::Timestamp;
 use crate::flow::again as ask_again;
@@ -18,21 +19,21 @@ use crate::flow::view::{self, ListView, SignupView};
 use crate::http::App;
 use crate::http::body::{lenient, pairs};
 use crate::template::{
-    ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, Ended, EndedPage, Frequency, ListFace,
-    OtherList, OtherState,
+    ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, Ended, EndedPage, ListFace, OtherList,
+    OtherState,
 };
 use crate::token::Purpose;
 
 /// Shows the signup as it stands. Changes nothing, unless its only list lets the link itself confirm.
 pub async fn show(
     State(app): State<Arc<App>>,
-    Path(token): Path<String>,
+    Token(token): Token,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
     let claims = match claims(&app, Purpose::Confirm, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let id = SignupId(claims.subject);
     let view = match view::signup(&app.flows, id).await {
@@ -53,13 +54,13 @@ pub async fn show(
 /// Takes the yes: `list=<id>`, repeatable, or `list=all`; with one list an empty form means it.
 pub async fn press(
     State(app): State<Arc<App>>,
-    Path(token): Path<String>,
+    Token(token): Token,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let claims = match claims(&app, Purpose::Confirm, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let id = SignupId(claims.subject);
     let body = lenient(body).await;
@@ -81,12 +82,12 @@ pub async fn press(
 /// Asks for a new mail where the link has expired.
 pub async fn again(
     State(app): State<Arc<App>>,
-    Path(token): Path<String>,
+    Token(token): Token,
     headers: HeaderMap,
 ) -> Response {
     let claims = match claims(&app, Purpose::Confirm, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     match ask_again::again(&app.flows, SignupId(claims.subject)).await {
         Ok(ask_again::Outcome::OnItsWay(view)) => {
@@ -190,7 +191,10 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
             open,
             other: confirmed.chain(other).collect(),
             asked_at: view.signup.created_at,
-            site: None,
+            site: vouched_site(
+                &view.signup.consent.source,
+                view.offered().map(|l| &l.facts.list),
+            ),
             expires,
             confirm_action: action,
             decline_url: decline_url(app, view),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::{claims, done, face, failed, is_one_click, page};
+use super::{Token, claims, done, face, failed, is_one_click, page};
 use crate::domain::id::SignupId;
 use crate::domain::list::ListId;
 use crate::domain::signup::{Decline, ListState, Refuse};
@@ -21,12 +21,12 @@ use crate::token::Purpose;
 /// Shows what a no would do. Changes nothing.
 pub async fn show(
     State(app): State<Arc<App>>,
-    Path(token): Path<String>,
+    Token(token): Token,
     headers: HeaderMap,
 ) -> Response {
     let claims = match claims(&app, Purpose::Decline, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let view = match view::signup(&app.flows, SignupId(claims.subject)).await {
         Ok(Some(view)) => view,
@@ -55,13 +55,13 @@ pub async fn show(
 /// `hold=all`; everything else is the mail program's own press.
 pub async fn press(
     State(app): State<Arc<App>>,
-    Path(token): Path<String>,
+    Token(token): Token,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let claims = match claims(&app, Purpose::Decline, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let wish = wish(&lenient(body).await);
     let press = Press {

@@ -4,10 +4,12 @@ pub mod confirm;
 pub mod decline;
 pub mod unsubscribe;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 
 use super::App;
@@ -16,6 +18,18 @@ use crate::domain::locale::Locale;
 use crate::flow;
 use crate::template::{Page, Problem, ProblemPage, SenderFace};
 use crate::token::{Claims, Purpose};
+
+/// The token of a link, exactly as its path spells it: percent-encoded it is another text, and none of ours.
+pub struct Token(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Token {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let token = parts.uri.path().split('/').nth(2);
+        Ok(Self(token.unwrap_or_default().to_owned()))
+    }
+}
 
 /// Renders a page with the headers that every page has.
 fn page<P: Page>(app: &App, status: StatusCode, locale: &Locale, content: &P) -> Response {
@@ -55,9 +69,13 @@ fn claims(
     purpose: Purpose,
     token: &str,
     headers: &HeaderMap,
-) -> Result<Claims, Response> {
+) -> Result<Claims, Box<Response>> {
     let claims = app.flows.keys().links.verify(purpose, token);
-    claims.map_err(|_| problem(app, StatusCode::NOT_FOUND, headers, Problem::BadLink))
+    claims.map_err(|_| Box::new(bad_link(app, headers)))
+}
+
+fn bad_link(app: &App, headers: &HeaderMap) -> Response {
+    problem(app, StatusCode::NOT_FOUND, headers, Problem::BadLink)
 }
 
 /// Says that the database did not answer; what was pressed is not in force.
@@ -77,9 +95,13 @@ fn problem(app: &App, status: StatusCode, headers: &HeaderMap, problem: Problem)
     page(app, status, &asked_locale(headers), &content)
 }
 
-/// Says that there is no such page.
-pub fn not_found(app: &App, headers: &HeaderMap) -> Response {
-    problem(app, StatusCode::NOT_FOUND, headers, Problem::NotFound)
+/// Says that there is no such page, or, where it looks like one of our links, that this is none.
+pub fn not_found(app: &App, uri: &Uri, headers: &HeaderMap) -> Response {
+    let links = [Purpose::Confirm, Purpose::Decline, Purpose::Unsubscribe];
+    match links.iter().any(|link| uri.path().starts_with(link.path())) {
+        true => bad_link(app, headers),
+        false => problem(app, StatusCode::NOT_FOUND, headers, Problem::NotFound),
+    }
 }
 
 /// Says that a page has other methods; they stand in Allow.

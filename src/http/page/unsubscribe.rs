@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::{asked_locale, claims, done, face, failed, page};
+use super::{Token, asked_locale, claims, done, face, failed, page};
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::{Move, Step, step};
 use crate::flow::unsubscribe::{How, Outcome, Press};
@@ -20,12 +20,12 @@ use crate::token::Purpose;
 /// Shows what would be left. Changes nothing.
 pub async fn show(
     State(app): State<Arc<App>>,
-    Path(token): Path<String>,
+    Token(token): Token,
     headers: HeaderMap,
 ) -> Response {
     let claims = match claims(&app, Purpose::Unsubscribe, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let id = SubscriptionId(claims.subject);
     match view::subscription(&app.flows, id).await {
@@ -51,13 +51,13 @@ pub async fn show(
 /// Unsubscribes, in force before the answer: any body, or none, will do. Our own page sends `by=page`.
 pub async fn press(
     State(app): State<Arc<App>>,
-    Path(token): Path<String>,
+    Token(token): Token,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let claims = match claims(&app, Purpose::Unsubscribe, &token, &headers) {
         Ok(claims) => claims,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let by_page = |(name, value): &(String, String)| name == "by" && value == "page";
     let how = match pairs(&lenient(body).await).iter().any(by_page) {

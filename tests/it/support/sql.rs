@@ -1,0 +1,102 @@
+//! The database from outside, whichever it is.
+
+use std::str::FromStr;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, SqliteConnection};
+
+enum Db {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+async fn connect(url: &str) -> Db {
+    match url.strip_prefix("sqlite:") {
+        // As any other program would open it: without our pragmas.
+        Some(path) => {
+            let options = SqliteConnectOptions::new().filename(path);
+            Db::Sqlite(options.connect().await.expect("SQLite opens"))
+        }
+        None => {
+            let options = PgConnectOptions::from_str(url).expect("a URL");
+            Db::Postgres(options.connect().await.expect("PostgreSQL answers"))
+        }
+    }
+}
+
+impl Db {
+    async fn texts(&mut self, query: &str) -> Vec<String> {
+        let query = AssertSqlSafe(query.to_owned());
+        match self {
+            Db::Sqlite(db) => {
+                let rows = sqlx::query(query).fetch_all(db).await.expect("a query");
+                rows.iter().map(|row| row.get::<String, _>(0)).collect()
+            }
+            Db::Postgres(db) => {
+                let rows = sqlx::query(query).fetch_all(db).await.expect("a query");
+                rows.iter().map(|row| row.get::<String, _>(0)).collect()
+            }
+        }
+    }
+
+    async fn close(self) {
+        match self {
+            Db::Sqlite(db) => db.close().await.expect("closed"),
+            Db::Postgres(db) => db.close().await.expect("closed"),
+        }
+    }
+}
+
+/// Runs a query whose rows are one text each.
+pub async fn rows(url: &str, query: &str) -> Vec<String> {
+    let mut db = connect(url).await;
+    let rows = db.texts(query).await;
+    db.close().await;
+    rows
+}
+
+/// Runs statements.
+pub async fn execute(url: &str, statement: &str) -> Result<u64, String> {
+    let statement = AssertSqlSafe(statement.to_owned());
+    match connect(url).await {
+        Db::Sqlite(mut db) => {
+            let done = sqlx::raw_sql(statement).execute(&mut db).await;
+            done.map(|done| done.rows_affected())
+                .map_err(|e| e.to_string())
+        }
+        Db::Postgres(mut db) => {
+            let done = sqlx::raw_sql(statement).execute(&mut db).await;
+            done.map(|done| done.rows_affected())
+                .map_err(|e| e.to_string())
+        }
+    }
+}
+
+/// Writes every row of every table as a line, ordered.
+pub async fn dump(url: &str) -> String {
+    let mut db = connect(url).await;
+    let tables = match db {
+        Db::Sqlite(_) => "select name from sqlite_master where type = 'table' order by name",
+        Db::Postgres(_) => {
+            "select table_name::text from information_schema.tables where table_schema = 'public' order by 1"
+        }
+    };
+    let mut lines = Vec::new();
+    for table in db.texts(tables).await {
+        let query = match db {
+            Db::Sqlite(_) => {
+                let columns = format!("select name from pragma_table_info('{table}') order by cid");
+                let columns = db.texts(&columns).await;
+                let quoted: Vec<_> = columns.iter().map(|c| format!("quote(\"{c}\")")).collect();
+                let row = quoted.join(" || '|' || ");
+                format!("select {row} from \"{table}\" order by 1")
+            }
+            Db::Postgres(_) => format!("select t::text from \"{table}\" t order by 1"),
+        };
+        let rows = db.texts(&query).await;
+        lines.extend(rows.iter().map(|row| format!("{table}: {row}")));
+    }
+    db.close().await;
+    lines.join("\n")
+}
