@@ -74,6 +74,8 @@ pub enum Withheld {
     Closed,
     /// The installation's limit, or a hold for every sender: no sender is told.
     Installation,
+    /// The person left the list, objected, or was erased after asking: the link would no longer work.
+    Left,
 }
 
 impl Withheld {
@@ -85,6 +87,7 @@ impl Withheld {
             Withheld::Sender => Some("sender_limit"),
             Withheld::Closed => Some("list_closed"),
             Withheld::Installation => None,
+            Withheld::Left => Some("left"),
         }
     }
 
@@ -96,7 +99,7 @@ impl Withheld {
     /// Reads the name.
     pub fn from_name(name: &str) -> Option<Self> {
         use Withheld::*;
-        [Hold, List, Sender, Closed, Installation]
+        [Hold, List, Sender, Closed, Left, Installation]
             .into_iter()
             .find(|reason| reason.as_str() == name)
     }

@@ -21,7 +21,7 @@ use crate::domain::locale::Locale;
 use crate::domain::signup::{Confirm, ListState, SignupState, confirm};
 use crate::domain::time::Timestamp;
 use crate::store::message::{Claim, Message};
-use crate::store::signup::{Signup, SignupList};
+use crate::store::signup::Signup;
 use crate::store::subscriber::Subscriber;
 use crate::store::{Error, Tx};
 
@@ -133,7 +133,7 @@ fn confirmation(
     signup: &Signup,
     now: Timestamp,
 ) -> Result<Decision, Error> {
-    let (mut open, mut closed) = (Vec::new(), Vec::new());
+    let (mut open, mut closed, mut left) = (Vec::new(), Vec::new(), Vec::new());
     let mut ended = 0;
     let in_force = flows.in_force();
     for list in work.lists(signup.id).to_vec() {
@@ -153,6 +153,7 @@ fn confirmation(
                 work.end_list(signup.id, &list.list, state, None, now);
                 ended += 1;
             }
+            Confirm::Ineffective if list.state == ListState::Open => left.push(list.list),
             _ => {}
         }
     }
@@ -164,13 +165,23 @@ fn confirmation(
             return Ok(Decision::Send(Box::new(message), signup.expires_at));
         }
         work.change_ledger(signup.mailbox).settled(message.id, now);
+        // What was perhaps sent has a link that may be in somebody's hands: that ends by its time.
+        if wanted && message.ambiguous == 0 {
+            let reason = match work.ledger(signup.mailbox).is_held_everywhere(now) {
+                true => Withheld::Installation,
+                false => Withheld::Hold,
+            };
+            let names: Vec<ListId> = open.into_iter().map(|about| about.list).collect();
+            return Ok(withhold(flows, work, signup, &names, reason, now));
+        }
         return Ok(Decision::End(MessageState::Cancelled));
     }
-    withhold(flows, work, signup, &closed, Withheld::Closed, now);
+    keep_out(flows, work, signup, &closed, Withheld::Closed, now);
+    keep_out(flows, work, signup, &left, Withheld::Left, now);
     if open.is_empty() {
-        end_unasked(work, signup, now);
-        return Ok(match ended {
-            0 => Decision::End(MessageState::Cancelled),
+        return Ok(match (ended, closed.len() + left.len()) {
+            (0, 0) => Decision::End(MessageState::Cancelled),
+            (0, _) => withhold(flows, work, signup, &[], Withheld::Left, now),
             _ => nothing_new(work, message, signup, now),
         });
     }
@@ -188,16 +199,12 @@ fn confirmation(
         Ok(admitted) => (admitted, Withheld::List),
         Err(reason) => (Vec::new(), reason),
     };
-    let withheld = names.iter().filter(|name| !admitted.contains(name));
-    let withheld: Vec<ListId> = withheld.cloned().collect();
-    withhold(flows, work, signup, &withheld, left_out, now);
+    let out = names.into_iter().filter(|n| !admitted.contains(n));
+    let out: Vec<ListId> = out.collect();
     if admitted.is_empty() {
-        end_unasked(work, signup, now);
-        if let Some(signup) = work.change_signup(signup.id) {
-            signup.state = SignupState::Withheld;
-        }
-        return Ok(Decision::End(MessageState::Withheld));
+        return Ok(withhold(flows, work, signup, &out, left_out, now));
     }
+    keep_out(flows, work, signup, &out, left_out, now);
     open.retain(|about| admitted.contains(&about.list));
     let mut life = None;
     for list in work.lists(signup.id) {
@@ -216,16 +223,6 @@ fn confirmation(
     Ok(Decision::Send(Box::new(message), expires))
 }
 
-/// What no mail will ask about, because the person left in the meantime, has its end now: the sweep expires it.
-fn end_unasked(work: &mut Work, signup: &Signup, now: Timestamp) {
-    let open = |list: &SignupList| list.state == ListState::Open;
-    if work.lists(signup.id).iter().any(open)
-        && let Some(signup) = work.change_signup(signup.id)
-    {
-        signup.expires_at = Some(now);
-    }
-}
-
 /// Every list was confirmed already: one mail in a day says so, to whoever reads that mailbox.
 fn nothing_new(work: &mut Work, mut message: Message, signup: &Signup, now: Timestamp) -> Decision {
     if let Some(signup) = work.change_signup(signup.id) {
@@ -241,8 +238,24 @@ fn nothing_new(work: &mut Work, mut message: Message, signup: &Signup, now: Time
     Decision::End(MessageState::Cancelled)
 }
 
-/// Ends lists that stay out of the mail. The sender is not told of the installation's own limit; the operator is.
+/// Keeps a mail back, with every list that it still had.
 fn withhold(
+    flows: &Flows,
+    work: &mut Work,
+    signup: &Signup,
+    lists: &[ListId],
+    reason: Withheld,
+    now: Timestamp,
+) -> Decision {
+    keep_out(flows, work, signup, lists, reason, now);
+    if let Some(signup) = work.change_signup(signup.id) {
+        signup.state = SignupState::Withheld;
+    }
+    Decision::End(MessageState::Withheld)
+}
+
+/// Keeps lists out of a mail. The sender is not told of the installation's own limit; the operator is.
+fn keep_out(
     flows: &Flows,
     work: &mut Work,
     signup: &Signup,

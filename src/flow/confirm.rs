@@ -13,6 +13,7 @@ use crate::domain::signup::{Confirm, ListState, confirm as decide};
 use crate::domain::subscription::Move;
 use crate::domain::time::Timestamp;
 use crate::store::Error;
+use crate::store::signup::SignupList;
 
 /// Which lists are meant.
 #[derive(Clone, Debug)]
@@ -75,11 +76,14 @@ fn one(
     let Some(signup) = work.signup(press.signup).cloned() else {
         return Ok(confirmed);
     };
+    let in_mail = |list: &&SignupList| {
+        !matches!(
+            list.state,
+            ListState::Withheld | ListState::AlreadyConfirmed
+        )
+    };
     let offered = work.lists(signup.id).iter();
-    let offered: Vec<_> = offered
-        .filter(|list| list.state != ListState::Withheld)
-        .cloned()
-        .collect();
+    let offered: Vec<_> = offered.filter(in_mail).cloned().collect();
     let in_force = flows.in_force();
     for list in &offered {
         let meant = match &press.choice {
