@@ -115,9 +115,10 @@ fn say_no(
             .with("lists", names);
         work.events.push(event);
     }
-    // "That was not me" counts also after a plain "no"; pressed again, it finds its hold and changes nothing.
-    let declined = |state| state == ListState::Declined;
-    let any = work.lists(signup.id).iter().any(|l| declined(l.state));
+    // "That was not me" counts also after a plain "no" or the link's end; pressed again, it finds its hold and changes
+    // nothing.
+    let unwanted = |state| matches!(state, ListState::Declined | ListState::Expired);
+    let any = work.lists(signup.id).iter().any(|l| unwanted(l.state));
     let held = work.ledger(signup.mailbox);
     if how.holds() && any && held.held_until(&signup.sender, now).is_none() {
         let until = now + flows.settings.limits.hold;

@@ -42,21 +42,36 @@ pub async fn whole(mut body: Body, limit: usize) -> Result<Vec<u8>, Unread> {
     Ok(bytes)
 }
 
+/// What came of a form.
+#[derive(Clone, Debug)]
+pub struct Form {
+    /// Its first bytes.
+    pub bytes: Vec<u8>,
+    /// Whether they are all of it.
+    pub whole: bool,
+}
+
 /// Reads what there is of a form, and never fails: the token in its URL is the authority, not what it says.
-pub async fn lenient(mut body: Body) -> Vec<u8> {
+pub async fn lenient(mut body: Body) -> Form {
     let (mut bytes, mut read) = (Vec::new(), 0);
     let end = Instant::now() + PATIENCE;
-    while let Ok(Some(Ok(frame))) = timeout_at(end, body.frame()).await {
-        if let Some(data) = frame.data_ref() {
-            read += data.len();
-            let room = FORM.saturating_sub(bytes.len()).min(data.len());
-            bytes.extend_from_slice(&data[..room]);
+    let whole = loop {
+        match timeout_at(end, body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    read += data.len();
+                    let room = FORM.saturating_sub(bytes.len()).min(data.len());
+                    bytes.extend_from_slice(&data[..room]);
+                }
+            }
+            Ok(None) => break read == bytes.len(),
+            Ok(Some(Err(_))) | Err(_) => break false,
         }
         if read > DISCARDED {
-            break;
+            break false;
         }
-    }
-    bytes
+    };
+    Form { bytes, whole }
 }
 
 /// Returns the pairs of a form, if these bytes are one (`application/x-www-form-urlencoded`).

@@ -1,83 +1,124 @@
-//! Reading changes nothing: 1,000 requests over links in every state, and every row of every table is as before.
+//! Reading changes nothing: a thousand requests that only look, over links in every state.
 
-use crate::support::app::{LISTS, TestApp, both, path};
+use crate::support::app::{TestApp, both, path};
 use crate::support::http::Connection;
+use crate::support::links::{BY_LINK, MORE, every_link, fresh, with};
 
-/// Makes links of every kind in many states.
-async fn links(app: &TestApp) -> Vec<String> {
-    let mut links = Vec::new();
-    let mut keep = |mail: &crate::support::mail::Mail| {
-        links.extend([mail.confirm(), mail.decline(), mail.list_unsubscribe()]);
-    };
-    keep(&app.mail_for("fresh@example.org", &["weekly"]).await);
-    keep(
-        &app.mail_for("several@example.org", &["weekly", "offers"])
-            .await,
-    );
-    let confirmed = app.subscribe("confirmed@example.org", &["weekly"]).await;
-    keep(&confirmed);
-    let declined = app.mail_for("declined@example.org", &["weekly"]).await;
-    app.press(&declined.decline(), "reason=not_me").await;
-    keep(&declined);
-    let left = app.subscribe("left@example.org", &["offers"]).await;
-    keep(&left);
-    let page = app.open(&left.confirm()).await;
-    let leave = app.unsubscribe_links(&page).remove(0);
-    app.one_click(&leave).await;
-    let page = app.open(&confirmed.confirm()).await;
-    links.extend([leave, app.unsubscribe_links(&page).remove(0)]);
-    let unknown = links[0].replace("/c/A", "/c/B");
-    links.extend([unknown, "/c/short".to_owned(), "/u/%00".to_owned()]);
-    links
-}
+const REQUESTS: usize = 1000;
+const METHODS: [&str; 4] = ["GET", "HEAD", "OPTIONS", "GET"];
 
-/// Reads every link in every way until `count` requests were sent; returns whether any row changed.
-async fn changes_anything(app: &TestApp, links: &[String], count: usize) -> bool {
-    app.sequence().await;
+/// What link scanners, prefetching browsers and mail proxies send.
+const VISITORS: &[&[(&str, &str)]] = &[
+    &[],
+    &[
+        ("sec-purpose", "prefetch;prerender"),
+        ("purpose", "prefetch"),
+    ],
+    &[("x-moz", "prefetch"), ("user-agent", "Mozilla/5.0")],
+    &[
+        ("user-agent", "Mozilla/5.0 (compatible; SafeLinks)"),
+        ("accept", "*/*"),
+    ],
+    &[
+        ("user-agent", "GoogleImageProxy"),
+        ("via", "1.1 proxy"),
+        ("x-forwarded-for", "10.0.0.1"),
+    ],
+    &[
+        ("cookie", "session=1"),
+        ("authorization", "Bearer x"),
+        ("origin", "https://evil.example"),
+    ],
+    &[
+        ("x-http-method-override", "POST"),
+        ("x-method-override", "POST"),
+    ],
+    &[
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("content-length", "26"),
+    ],
+    &[
+        ("range", "bytes=0-10"),
+        ("if-none-match", "*"),
+        ("accept-language", "nl, en;q=0.5"),
+    ],
+];
+
+/// Sends mixed requests to links, each link by every method. The error is what changed in the database.
+async fn look(app: &TestApp, links: &[(&'static str, String)]) -> Result<(), String> {
     let before = app.dump().await;
-    let headers: [&[(&str, &str)]; 3] = [
-        &[],
-        &[("sec-purpose", "prefetch"), ("purpose", "prefetch")],
-        &[("user-agent", "Mozilla/5.0 (compatible; LinkScanner/1.0)")],
-    ];
     let mut connection = Connection::open(app.addr).await.expect("a connection");
-    for n in 0..count {
-        let link = path(&links[n % links.len()]);
-        let method = ["GET", "HEAD", "OPTIONS"][n / links.len() % 3];
-        let sent = connection.send(method, link, headers[n % 3], b"").await;
-        let answer = sent.expect("an answer");
-        assert!(answer.status < 500, "{method}: {}", answer.status);
+    let mut statuses = [0; 6];
+    for n in 0..REQUESTS {
+        let (name, link) = &links[n % links.len()];
+        let method = METHODS[(n / links.len()) % METHODS.len()];
+        let visitor = VISITORS[n % VISITORS.len()];
+        let query = ["", "?List-Unsubscribe=One-Click", "?list=all&by=page"][n % 3];
+        let target = format!("{}{query}", path(link));
+        let body: &[u8] = match visitor.iter().any(|(name, _)| *name == "content-length") {
+            true => b"List-Unsubscribe=One-Click",
+            false => b"",
+        };
+        let answer = connection.send(method, &target, visitor, body).await;
+        let answer = answer.unwrap_or_else(|e| panic!("{method} {name}: {e}"));
+        let class = usize::from(answer.status / 100);
+        assert!(
+            class == 2 || class == 4,
+            "{method} {name}: {}",
+            answer.status
+        );
+        statuses[class] += 1;
     }
-    app.dump().await != before
+    // Both kinds came in numbers: the links were genuine ones, and answered.
+    assert!(statuses[2] > 400 && statuses[4] > 200, "{statuses:?}");
+    let after = app.dump().await;
+    match before == after {
+        true => Ok(()),
+        false => Err(difference(&before, &after)),
+    }
 }
 
-both!(a_thousand_readings_change_no_row, |db| {
-    let app = TestApp::start(db).await;
-    let links = links(&app).await;
-    assert!(links.len() > 15);
-    assert!(!changes_anything(&app, &links, 1000).await);
+fn difference(before: &str, after: &str) -> String {
+    let only = |a: &str, b: &str| {
+        let other: Vec<_> = b.lines().collect();
+        let lines = a.lines().filter(|line| !other.contains(line));
+        lines.map(str::to_owned).collect::<Vec<_>>().join("\n")
+    };
+    format!(
+        "gone:\n{}\nnew:\n{}",
+        only(before, after),
+        only(after, before)
+    )
+}
+
+both!(a_thousand_looks_leave_every_row_as_it_was, |db| {
+    let app = TestApp::with(db, &with(&[MORE]), "").await;
+    let links = every_link(&app).await;
+    assert!(links.len() > 40, "{}", links.len());
+    let looked = look(&app, &links).await;
+    looked.unwrap_or_else(|changed| panic!("a look changed the database:\n{changed}"));
 });
 
-// The same comparison where a GET does write, because its list chose so.
 both!(the_comparison_sees_a_get_that_writes, |db| {
-    let lists = LISTS.replace("[lists.offers]\n", "[lists.offers]\nconfirm = \"link\"\n");
+    let lists = with(&[MORE, BY_LINK]);
     let app = TestApp::with(db, &lists, "").await;
-    let mail = app.mail_for("link@example.org", &["offers"]).await;
-    let head = [mail.confirm()];
-    let mut connection = Connection::open(app.addr).await.expect("a connection");
-    let sent = connection.send("HEAD", path(&head[0]), &[], b"").await;
-    assert_eq!(sent.expect("an answer").status, 200);
-    assert_eq!(
-        app.sql("select state from signup_list").await,
-        ["open"],
-        "HEAD confirms nothing"
-    );
-    assert!(
-        changes_anything(&app, &head, 1).await,
-        "{db:?}: the control run must see the write"
-    );
-    assert_eq!(
-        app.sql("select state from subscription").await,
-        ["confirmed"]
-    );
+    let mut links = every_link(&app).await;
+    // This list chose that opening its link confirms; closing others closed nothing of it.
+    crate::support::links::put_in_force(&app, &lists).await;
+    let [confirm, _] = fresh(&app, "by.link@example.org", &["instant"]).await;
+    links.push(("c that writes", confirm));
+    let changed = look(&app, &links).await.expect_err("a write went unseen");
+    assert!(changed.contains("subscription.confirmed"), "{changed}");
+    for table in [
+        "subscription:",
+        "signup:",
+        "signup_list:",
+        "event:",
+        "address:",
+    ] {
+        assert!(
+            changed.contains(&format!("\n{table}")),
+            "{table}: {changed}"
+        );
+    }
 });

@@ -41,8 +41,9 @@ pub async fn show(
         Ok(None) => return unknown(&app, &headers),
         Err(error) => return failed(&app, &error, &headers),
     };
-    let by_link = match view.lists.as_slice() {
-        [only] => only.facts.list.confirm == ConfirmBy::Link,
+    let mut offered = view.offered();
+    let by_link = match (offered.next(), offered.next()) {
+        (Some(only), None) => only.facts.list.confirm == ConfirmBy::Link,
         _ => false,
     };
     if by_link && method == Method::GET {
@@ -63,11 +64,11 @@ pub async fn press(
         Err(response) => return *response,
     };
     let id = SignupId(claims.subject);
-    let body = lenient(body).await;
-    // A mail program that presses "unsubscribe" on this link must not subscribe anybody.
-    let choice = match is_one_click(&body) {
-        true => None,
-        false => choice(&body),
+    let form = lenient(body).await;
+    // A mail program that presses "unsubscribe" on this link must not subscribe anybody; what was cut off could be that.
+    let choice = match form.whole && !is_one_click(&form.bytes) {
+        true => choice(&form.bytes),
+        false => None,
     };
     match choice {
         Some(choice) => confirm(&app, &token, id, choice, ConfirmBy::Button, &headers).await,

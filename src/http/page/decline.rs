@@ -63,7 +63,7 @@ pub async fn press(
         Ok(claims) => claims,
         Err(response) => return *response,
     };
-    let wish = wish(&lenient(body).await);
+    let wish = wish(&lenient(body).await.bytes);
     let press = Press {
         signup: SignupId(claims.subject),
         wish,

@@ -60,7 +60,7 @@ pub async fn press(
         Err(response) => return *response,
     };
     let by_page = |(name, value): &(String, String)| name == "by" && value == "page";
-    let how = match pairs(&lenient(body).await).iter().any(by_page) {
+    let how = match pairs(&lenient(body).await.bytes).iter().any(by_page) {
         true => How::Page,
         false => How::OneClick,
     };

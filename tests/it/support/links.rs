@@ -333,3 +333,40 @@ fn hidden(link: &str) -> String {
     }
     link
 }
+
+/// A button of a page: what it says, where it goes, what it sends.
+#[derive(Clone, Debug)]
+pub struct Button {
+    pub text: String,
+    pub action: String,
+    pub form: String,
+}
+
+/// Returns the buttons of a page.
+pub fn buttons(page: &Response) -> Vec<Button> {
+    let forms = page.body.split("<form ").skip(1);
+    let forms = forms.map(|form| {
+        let form = form.split("</form>").next().unwrap_or_default();
+        let (tag, button) = form.split_once("<button").expect("a button in each form");
+        let (attributes, text) = button.split_once('>').expect("an end of the tag");
+        let value = |of: &str, name: &str| {
+            let (_, rest) = of.split_once(&format!(" {name}=\""))?;
+            Some(plain(rest.split('"').next()?))
+        };
+        let pair = value(attributes, "name").zip(value(attributes, "value"));
+        Button {
+            text: plain(text.split('<').next().unwrap_or_default()),
+            action: value(tag, "action").expect("an action"),
+            form: pair.map_or(String::new(), |(name, value)| format!("{name}={value}")),
+        }
+    });
+    forms.collect()
+}
+
+/// Presses the button that says this.
+pub async fn press_button(app: &TestApp, page: &Response, text: &str) -> Response {
+    let all = buttons(page);
+    let button = all.iter().find(|button| button.text == text);
+    let button = button.unwrap_or_else(|| panic!("no button {text}: {}", read(page)));
+    app.press(&button.action, &button.form).await
+}

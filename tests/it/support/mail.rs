@@ -11,6 +11,7 @@ pub struct Mail {
     pub headers: BTreeMap<String, String>,
     pub text: String,
     pub html: String,
+    pub raw: String,
 }
 
 impl Mail {
@@ -28,6 +29,7 @@ impl Mail {
             headers,
             text: text.expect("a text part"),
             html: html.expect("an HTML part"),
+            raw,
         };
         for link in ["/c/", "/d/", "/u/"] {
             links(&mail.text, link);
