@@ -160,8 +160,7 @@ fn confirmation(
     if message.pinned.is_some() {
         // A further attempt: the same bytes or none.
         let wanted = message.lists.iter().any(|about| open.contains(about));
-        let held = work.ledger(signup.mailbox).held_until(&signup.sender, now);
-        if wanted && held.is_none() {
+        if wanted && !is_held(flows, work, signup, now) {
             return Ok(Decision::Send(Box::new(message), signup.expires_at));
         }
         work.change_ledger(signup.mailbox).settled(message.id, now);
@@ -221,6 +220,12 @@ fn confirmation(
     }
     message.lists = open;
     Ok(Decision::Send(Box::new(message), expires))
+}
+
+/// The mailbox said "that was not me", to this mail or to another of the sender.
+pub(super) fn is_held(flows: &Flows, work: &Work, signup: &Signup, now: Timestamp) -> bool {
+    let ledger = work.ledger(signup.mailbox);
+    !flows.is_exempt(signup.mailbox) && ledger.held_until(&signup.sender, now).is_some()
 }
 
 /// Every list was confirmed already: one mail in a day says so, to whoever reads that mailbox.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Flows;
+use super::claim::is_held;
 use super::work::Work;
 use crate::domain::delivery::MessageKind;
 use crate::domain::signup::{Confirm, confirm};
@@ -31,19 +32,21 @@ pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Er
     let claims: Vec<_> = batch.iter().map(|s| (s.message.id, s.claim)).collect();
     let held = tx.renew(&claims, lease).await?;
     let signups: Vec<_> = batch.iter().filter_map(|s| s.message.signup).collect();
-    let work = Work::read_signups(&flows, &mut tx, &signups).await?;
+    let mut work = Work::read_signups(&flows, &mut tx, &signups).await?;
+    work.read_ledgers(&mut tx).await?;
     tx.commit().await?;
     let wanted = |message: &Message| match (message.kind, message.signup) {
         (MessageKind::Confirmation, Some(id)) => work.signup(id).is_some_and(|signup| {
-            work.lists(id).iter().any(|list| {
+            let open = work.lists(id).iter().any(|list| {
                 message.lists.iter().any(|about| about.list == list.list)
                     && confirm(work.standing(signup, list), now) == Confirm::Yes
-            })
+            });
+            open && !is_held(&flows, &work, signup, now)
         }),
         _ => true,
     };
     let answers = batch.iter();
     Ok(answers
-        .map(|s| held.contains(&s.message.id) && wanted(&s.message))
+        .map(|s| held.contains(&(s.message.id, s.claim)) && wanted(&s.message))
         .collect())
 }

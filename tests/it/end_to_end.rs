@@ -12,6 +12,7 @@ use crate::support::http::{Connection, Response};
 use crate::support::load::{Told, addresses, sign_up_all};
 use crate::support::mail::{Mail, links};
 use crate::support::peer::Peer;
+use crate::support::sink::Sink;
 use crate::support::{postgres, sql};
 
 // Of 1,000, 700 confirm and 100 of those leave again: 600 stay, 200 said no, 100 left, 100 never answered.
@@ -152,3 +153,26 @@ both!(every_signup_is_accounted_for, |db| {
         ])
     );
 });
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_mails_arrive_at_another_server() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}/confirmd.db", dir.path().display());
+    let sink = Sink::start();
+    let config = daemon::config(dir.path(), &url, sink.addr, "");
+    let service = Daemon::start(&config).await;
+    let key = daemon::make_key(&config);
+    let (_here, watching): (watch::Sender<SocketAddr>, _) = watch::channel(service.addr);
+    let all = Arc::new(addresses("sink", SIGNUPS));
+    let told = Arc::new(Told::default());
+    sign_up_all(all.clone(), &key, 16, watching, told).await;
+    let open = "select state from message where state <> 'sent'";
+    while !sql::rows(&url, open).await.is_empty() {}
+    assert!(service.term().await.success());
+    let mails: BTreeMap<String, Mail> = sink.mails().into_iter().collect();
+    assert_eq!(mails.len(), SIGNUPS);
+    assert!(
+        all.iter()
+            .all(|address| mails[address].confirm().contains("/c/"))
+    );
+}

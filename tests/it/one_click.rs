@@ -165,7 +165,8 @@ both!(any_body_or_none_is_a_press, |db| {
         "application/x-www-form-urlencoded;charset=iso-8859-1",
     );
     let json = ("content-type", "application/json");
-    let cases: &[(&str, &[(&str, &str)], &[u8])] = &[
+    type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], &'c [u8]);
+    let cases: &[Case<'_>] = &[
         ("urlencoded", &[FORM], PRESS),
         ("charset", &[charset], PRESS),
         ("other charset", &[latin], PRESS),

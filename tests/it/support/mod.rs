@@ -11,6 +11,7 @@ pub mod peer;
 pub mod postgres;
 pub mod process;
 pub mod serve;
+pub mod sink;
 pub mod source;
 pub mod sql;
 pub mod webdriver;
