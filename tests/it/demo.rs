@@ -8,10 +8,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
+use url::Url;
 
+use crate::support::http::Connection;
 use crate::support::out;
 use crate::support::process::Supervised;
 use crate::support::webdriver::{Browser, By};
@@ -79,8 +79,12 @@ impl Demo {
     }
 
     async fn mails(&self) -> Vec<Value> {
-        let json = get(&self.at("mailbox.json")).await;
-        let mails: Vec<Value> = serde_json::from_str(&json).expect("JSON");
+        let page = Url::parse(&self.url).expect("a URL");
+        let at = page.socket_addrs(|| None).expect("an address")[0];
+        let mut connection = Connection::open(at).await.expect("the demo listens");
+        let answer = connection.send("GET", "/mailbox.json", &[], b"").await;
+        let mails: Vec<Value> =
+            serde_json::from_value(answer.expect("it answers").json()).expect("a list");
         for link in mails.iter().flat_map(links) {
             out::secret(link.rsplit('/').next().expect("a token"));
         }
@@ -157,23 +161,6 @@ fn drain(mut said: impl Read) {
     let log = out::log("demo").map(|log| Box::new(log) as Box<dyn Write>);
     let mut log = log.unwrap_or_else(|| Box::new(std::io::sink()));
     std::io::copy(&mut said, &mut log).expect("the log is written");
-}
-
-async fn get(url: &str) -> String {
-    let rest = url.strip_prefix("http://").expect("http");
-    let (host, path) = rest.split_once('/').expect("a path");
-    let mut stream = TcpStream::connect(host).await.expect("the demo listens");
-    let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .expect("it reads");
-    let mut answer = String::new();
-    let read = timeout(LONG, stream.read_to_string(&mut answer)).await;
-    read.expect("it answers").expect("it answers in UTF-8");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
-    body.to_owned()
 }
 
 /// Waits until the page says something. A click may return before the page that it leads to is there.

@@ -53,7 +53,7 @@ pub struct Line {
     time: String,
     at: String,
     kind: &'static str,
-    list: Option<String>,
+    lists: String,
     says: String,
     tone: Tone,
     ids: Vec<Id>,
@@ -169,7 +169,7 @@ fn line(event: &Sequenced) -> Line {
         time: event.time.to_string(),
         at: clock(event.time),
         kind: event.kind.as_str(),
-        list: event.list.as_ref().map(ToString::to_string),
+        lists: lists(event),
         says,
         tone,
         ids: ids
@@ -178,6 +178,14 @@ fn line(event: &Sequenced) -> Line {
             .map(|(name, id)| short(name, id))
             .collect(),
     }
+}
+
+/// The list that it is about, or all lists of its signup.
+fn lists(event: &Sequenced) -> String {
+    let all = event.data.get("lists").and_then(Value::as_array);
+    let all = all.into_iter().flatten().filter_map(Value::as_str);
+    let one = event.list.as_ref().map(|list| list.as_str());
+    one.into_iter().chain(all).collect::<Vec<_>>().join(", ")
 }
 
 /// The end of an id tells more than its beginning, which is a time.
