@@ -47,14 +47,14 @@ host = "{host}"
 port = {port}
 tls = "none"
 [smtp.timeouts]
-connect = "1 s"
-greeting = "1 s"
-hello = "1 s"
-mail = "1 s"
-rcpt = "1 s"
-data = "1 s"
-body = "1 s"
-dot = "1 s"
+connect = "4 s"
+greeting = "4 s"
+hello = "4 s"
+mail = "4 s"
+rcpt = "4 s"
+data = "4 s"
+body = "4 s"
+dot = "4 s"
 {settings}
 {LISTS}
 "#,
