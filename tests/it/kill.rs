@@ -102,7 +102,6 @@ async fn no_acknowledged_signup_is_lost() {
         .values()
         .map(|copies| copies.len() - 1)
         .sum::<usize>();
-    #[expect(clippy::print_stdout, reason = "the figures of this run")]
     {
         println!("{db:?}: {SIGNUPS} signups, {KILLS} kills, {duplicates} duplicates");
     }
