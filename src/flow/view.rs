@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Flows;
 use super::work::Work;
+use super::Flows;
 use crate::domain::id::{SignupId, SubscriptionId};
 use crate::domain::list::Facts;
 use crate::domain::signup::{Confirm, ListState, Refuse};
+use crate::domain::subscription::State;
 use crate::domain::time::Timestamp;
 use crate::store::signup::{Signup, SignupList};
 use crate::store::subscriber::Subscription;
@@ -39,6 +40,14 @@ pub struct ListView {
     pub confirm: Confirm,
     /// What pressing "no" does.
     pub refuse: Refuse,
+}
+
+impl ListView {
+    /// Tells whether the person is subscribed, through whichever signup.
+    pub fn is_subscribed(&self) -> bool {
+        let state = self.subscription.as_ref().map(|s| s.state);
+        matches!(state, Some(State::Confirmed | State::Attested))
+    }
 }
 
 impl SignupView {

@@ -32,7 +32,7 @@ pub(in crate::template) fn pages() -> Vec<PageSample> {
 
 fn others() -> Vec<OtherList> {
     use OtherState::*;
-    [Confirmed, Declined, Ended, NotOffered, Closed]
+    [Confirmed, Declined, Ended, Expired, NotOffered, Closed]
         .into_iter()
         .map(|state| OtherList {
             title: "Yearly report".to_owned(),
@@ -77,6 +77,7 @@ fn confirm_pages() -> Vec<PageSample> {
         open: Vec::new(),
         other: Vec::new(),
         confirm_action: url("c"),
+        again_action: None,
         redirect_url: Some("https://acme.example/thanks".to_owned()),
         receipt_url: Some(url("r")),
     };
