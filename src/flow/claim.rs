@@ -310,13 +310,16 @@ async fn job(
     })
 }
 
-/// The host of the form, only where every list names its origin: else anybody could put any name into the mail.
-fn site(source: &str, facts: &[Arc<Facts>]) -> Option<String> {
+/// The host of the form, only where every list names its origin: else anybody could put any name into mail and page.
+pub(super) fn site<'a>(
+    source: &str,
+    facts: impl IntoIterator<Item = &'a Arc<Facts>>,
+) -> Option<String> {
     let url = url::Url::parse(source).ok()?;
     let origin = url.origin().ascii_serialization();
     let known = |facts: &Arc<Facts>| facts.list.origins.contains(&origin);
     facts
-        .iter()
+        .into_iter()
         .all(known)
         .then(|| url.host_str().map(str::to_owned))?
 }

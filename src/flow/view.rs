@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::work::Work;
-use super::Flows;
+use super::{Flows, claim};
 use crate::domain::id::{SignupId, SubscriptionId};
 use crate::domain::list::Facts;
 use crate::domain::signup::{Confirm, ListState, Refuse};
@@ -56,6 +56,12 @@ impl SignupView {
         self.lists
             .iter()
             .filter(|list| list.row.state != ListState::Withheld)
+    }
+
+    /// Returns the host of the form where the person asked, where the offered lists vouch for it, as the mail does.
+    pub fn site(&self) -> Option<String> {
+        let facts = self.offered().map(|list| &list.facts);
+        claim::site(&self.signup.consent.source, facts)
     }
 }
 

@@ -196,7 +196,7 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
             open,
             other: confirmed.chain(other).collect(),
             asked_at: view.signup.created_at,
-            site: None,
+            site: view.site(),
             expires,
             confirm_action: action,
             decline_url: decline_url(app, view),
