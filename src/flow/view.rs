@@ -58,6 +58,14 @@ impl SignupView {
             .filter(|list| list.row.state != ListState::Withheld)
     }
 
+    /// Returns the page where one signs up for the first of the lists that has one and still exists.
+    pub fn signup_url(&self) -> Option<String> {
+        let lists = self.lists.iter().filter(|list| !list.closed);
+        lists
+            .flat_map(|list| list.facts.list.signup_url.clone())
+            .next()
+    }
+
     /// Returns the host of the form where the person asked, where the offered lists vouch for it, as the mail does.
     pub fn site(&self) -> Option<String> {
         let facts = self.offered().map(|list| &list.facts);
@@ -72,6 +80,8 @@ pub struct SubscriptionView {
     pub subscription: Subscription,
     /// The list as it is now, or was when it was closed.
     pub facts: Arc<Facts>,
+    /// Whether the list has been taken out of the configuration.
+    pub closed: bool,
 }
 
 /// Reads a signup.
@@ -103,10 +113,10 @@ pub async fn subscription(
     Ok(found.pop().and_then(|subscription| {
         let in_force = flows.in_force();
         let entry = in_force.catalog.list(&subscription.list)?;
-        let facts = entry.facts.clone();
         Some(SubscriptionView {
             subscription,
-            facts,
+            facts: entry.facts.clone(),
+            closed: entry.closed,
         })
     }))
 }

@@ -291,7 +291,7 @@ fn ended(
             .map(|list| list.facts.list.title_in(locale).to_owned())
             .collect(),
         again_action,
-        signup_url: first.and_then(|facts| facts.list.signup_url.clone()),
+        signup_url: view.signup_url(),
     };
     page(app, status, locale, &content)
 }

@@ -151,7 +151,7 @@ fn result(
             everywhere: view.held_everywhere,
         }),
         action: format!("{}{token}", Purpose::Decline.path()),
-        signup_url: first.facts.list.signup_url.clone(),
+        signup_url: view.signup_url(),
     };
     page(app, StatusCode::OK, &view.signup.locale, &content)
 }
