@@ -83,7 +83,8 @@ fn confirm_pages() -> Vec<PageSample> {
     };
     let part = ConfirmedPage {
         open: vec![offers()],
-        other: others()[1..2].to_vec(),
+        other: others()[3..4].to_vec(),
+        again_action: Some(format!("{}/again", url("c"))),
         redirect_url: None,
         receipt_url: None,
         ..now.clone()
