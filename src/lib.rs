@@ -1,4 +1,30 @@
 //! confirmd: a double opt-in confirmation daemon.
+//!
+//! ```text
+//! backend / person / mailbox provider                       operator
+//!         |                                                    |
+//!       http  -- parse once into types -->  flow  <----------  cli
+//!                                             |  decide with domain, token (pure)
+//!                                             |  one transaction: state + event + mail
+//!                                             v
+//!                                           store  -- commit, ring -->  background
+//!                                                      deliver: claim -> message -> smtp -> settle
+//!                                                      sequence: numbers events; sweep: ends what is over
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`domain`] | the rules of consent, pure |
+//! | [`token`] | signed links, pure |
+//! | [`template`], [`message`] | mails and pages; mails as bytes |
+//! | [`store`] | the only SQL, for SQLite and PostgreSQL |
+//! | [`flow`] | everything that can happen, one file each |
+//! | [`smtp`] | sessions with the relay, phase by phase |
+//! | [`background`] | what runs without being asked |
+//! | [`http`] | routes, problems, pages |
+//! | [`cli`], [`config`], [`lifecycle`], [`telemetry`], [`clock`] | how it is run |
+//!
+//! Which module may use which is a table in `tests/it/edges.rs`, and a test.
 #![forbid(unsafe_code)]
 
 pub mod background;

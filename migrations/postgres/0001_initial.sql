@@ -12,7 +12,7 @@ create table address (
 create table subscriber (
     id         uuid primary key,
     sender     text not null,
-    identity   bytea not null,                -- keyed hash of sender and canonical address
+    identity   bytea not null,               -- keyed hash of sender and canonical address
     mailbox    bytea not null references address (mailbox),
     email      text not null,                -- as given at the first signup
     locale     text not null,
@@ -32,7 +32,7 @@ create table subscription (
     since      timestamptz not null,
     counter    bigint not null,
     signup     uuid,                         -- the signup that confirmed it
-    revision   bigint not null,             -- of the list's words that were agreed to
+    revision   bigint not null,              -- of the list's words that were agreed to
     locale     text not null,
     restricted_at timestamptz,
     unique (subscriber, list)
@@ -57,9 +57,9 @@ create table signup (
     locale     text not null,
     state      text not null check (state in ('accepted', 'sent', 'withheld', 'not_needed', 'undeliverable')),
     created_at timestamptz not null,
-    expires_at timestamptz,                      -- the end of its link; set with the first claim of its mail
-    ended_at   timestamptz,                      -- when the last of its lists ended
-    consent    jsonb not null,                -- the facts of the first opt-in
+    expires_at timestamptz,                  -- the end of its link; set with the first claim of its mail
+    ended_at   timestamptz,                  -- when the last of its lists ended
+    consent    jsonb not null,               -- the facts of the first opt-in
     ref        text,
     attributes jsonb,
     redirect   text,
@@ -74,8 +74,8 @@ create table signup_list (
     state      text not null check (state in ('open', 'confirmed', 'declined', 'expired', 'withheld',
         'already_confirmed', 'undeliverable', 'erased')),
     reason     text,                         -- how it was declined
-    counter    bigint not null,             -- of the subscription, when the signup came
-    facts      bytea not null,                -- what the list said then
+    counter    bigint not null,              -- of the subscription, when the signup came
+    facts      bytea not null,               -- what the list said then
     decided_at timestamptz,
     primary key (signup, list)
 );
@@ -89,16 +89,16 @@ create table message (
     subscriber uuid not null,
     mailbox    bytea not null,
     signup     uuid,
-    lists      jsonb not null,                -- [{"list", "facts"}]
+    lists      jsonb not null,               -- [{"list", "facts"}]
     created_at timestamptz not null,
     due_at     timestamptz not null,
-    attempts   bigint not null default 0,   -- that reached the relay
-    ambiguous  bigint not null default 0,   -- of these, without an answer to the dot
+    attempts   bigint not null default 0,    -- that reached the relay
+    ambiguous  bigint not null default 0,    -- of these, without an answer to the dot
     claims     bigint not null default 0,
     claim      uuid,                         -- token of the claim in force
     lease_until timestamptz,
-    pinned     jsonb,                    -- link key, template, Message-ID, Date, boundary
-    outcome    jsonb,                    -- of the last attempt: phase, code, enhanced code
+    pinned     jsonb,                        -- link key, template, Message-ID, Date, boundary
+    outcome    jsonb,                        -- of the last attempt: phase, code, enhanced code
     settled_at timestamptz
 );
 create index message_due on message (due_at) where state = 'queued';
@@ -173,7 +173,7 @@ create table list (
     sender     text not null,
     revision   bigint not null,
     words      bytea not null,
-    material   bigint not null,             -- the last revision that changed materially
+    material   bigint not null,              -- the last revision that changed materially
     facts      bytea not null references facts (hash),
     closed_at  timestamptz
 );
@@ -193,7 +193,7 @@ create table api_key (
 );
 
 create table idempotency (
-    request    bytea primary key,             -- keyed hash of API key, route and Idempotency-Key
+    request    bytea primary key,            -- keyed hash of API key, route and Idempotency-Key
     fingerprint bytea not null,
     signup     uuid not null,
     created_at timestamptz not null

@@ -131,6 +131,8 @@ create trigger event_is_only_numbered before update on event
       or new.ord is not old.ord or new.id is not old.id or new.type is not old.type or new.time is not old.time
       or new.sender is not old.sender or new.list is not old.list or new.subscriber is not old.subscriber
       or new.signup is not old.signup or new.message is not old.message or new.data is not old.data
+      -- UPDATE OR REPLACE deletes the event that has the number, as INSERT OR REPLACE does below.
+      or exists (select 1 from event where seq = new.seq)
 begin
     select raise(abort, 'events are append-only');
 end;

@@ -3,23 +3,28 @@
 //! Each mail is claimed in a committed transaction before a byte is sent, looked at once more before the write that
 //! carries DATA, and settled after the relay's last word. No transaction is open while SMTP runs.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
+use super::verdict::{class_of, judged, phase_of};
 use super::{REST, failed};
 use crate::domain::delivery::{Answer, Attempt, MessageKind};
+use crate::domain::id::MessageId;
 use crate::domain::locale::Locale;
-use crate::flow::claim::{Job, Start, claim, release, start};
+use crate::flow::claim::{Job, claim, release, renew};
 use crate::flow::gate::Gate;
 use crate::flow::settle::{self, settle};
+use crate::flow::start::{Start, start};
 use crate::flow::{Error, Flows};
 use crate::message::{Composed, Composer, Letter};
-use crate::smtp::{Cause, Outgoing, Phase, Relay, Verdict};
+use crate::smtp::{Outgoing, Relay, Verdict};
 use crate::store;
 use crate::telemetry::logs::field;
 
@@ -45,6 +50,8 @@ pub struct Deliver {
     results: Gate<settle::Result, settle::Outcome>,
     composer: RwLock<Arc<Composer>>,
     slots: Semaphore,
+    /// Claimed mails that have not come to DATA, whose leases must be kept alive.
+    waiting: Mutex<BTreeMap<MessageId, Uuid>>,
     alarm: AtomicBool,
 }
 
@@ -75,6 +82,7 @@ impl Deliver {
             results: Gate::open(flows.clone(), settings.waiting, settle),
             composer: RwLock::new(composer.clone()),
             slots: Semaphore::new(settings.sessions),
+            waiting: Mutex::default(),
             alarm: AtomicBool::new(false),
             relay,
             settings,
@@ -118,10 +126,16 @@ impl Deliver {
         Ok(dealt)
     }
 
+    /// Says goodbye to the relay on connections that are not in use.
+    pub async fn rest(&self) {
+        self.relay.close().await;
+    }
+
     /// Sends mails until `soft`, then finishes those that were begun and frees the others.
     pub async fn run(self: Arc<Self>, soft: impl Future<Output = ()>) {
         tokio::pin!(soft);
         let mut sending = JoinSet::new();
+        let mut beat = tokio::time::interval(self.flows.settings.short_lease() / 4);
         loop {
             while sending.try_join_next().is_some() {}
             let wait = match self.settings.batch.saturating_sub(sending.len()) {
@@ -138,14 +152,41 @@ impl Deliver {
             tokio::select! {
                 biased;
                 () = &mut soft => break,
+                _ = beat.tick() => self.keep_leases().await,
                 Some(_) = sending.join_next() => {}
                 () = tokio::time::sleep(wait) => {}
                 () = self.flows.mail_waits.notified(), if wait == self.settings.poll => {}
             }
         }
         self.slots.close();
-        while sending.join_next().await.is_some() {}
-        self.relay.close().await;
+        loop {
+            tokio::select! {
+                ended = sending.join_next() => match ended {
+                    Some(_) => {}
+                    None => break,
+                },
+                _ = beat.tick() => self.keep_leases().await,
+            }
+        }
+        self.rest().await;
+    }
+
+    /// Renews the leases of mails that wait; one statement for all of them, and none while mails leave quickly.
+    async fn keep_leases(&self) {
+        let waiting: Vec<_> = self
+            .waiting()
+            .iter()
+            .map(|(id, claim)| (*id, *claim))
+            .collect();
+        if !waiting.is_empty()
+            && let Err(error) = renew(&self.flows, &waiting).await
+        {
+            failed(&self.flows, "deliver", &error);
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<MessageId, Uuid>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Claims up to `limit` mails and begins to send them.
@@ -161,18 +202,22 @@ impl Deliver {
         let dealt = claimed.jobs.len() + claimed.ended.len();
         for job in claimed.jobs {
             let deliver = self.clone();
-            sending.spawn(async move { deliver.one(job).await });
+            self.waiting().insert(job.message.id, job.claim);
+            sending.spawn(async move {
+                deliver.one(&job).await;
+                deliver.waiting().remove(&job.message.id);
+            });
         }
         Ok(dealt)
     }
 
     /// Sends one claimed mail and settles it.
-    async fn one(&self, job: Job) {
+    async fn one(&self, job: &Job) {
         let Ok(_slot) = self.slots.acquire().await else {
             // Stopping: nothing was said to the relay, so another process may have it at once.
-            return self.give_back(&job).await;
+            return self.give_back(job).await;
         };
-        let composed = match self.compose(&job).await {
+        let composed = match self.compose(job).await {
             Ok(composed) => composed,
             Err(why) => {
                 tracing::error!({ field::MESSAGE } = %job.message.id, { field::ERROR } = %why, "a mail cannot be made");
@@ -181,7 +226,7 @@ impl Deliver {
                     cause: "defect".to_owned(),
                     ..Answer::default()
                 };
-                return self.settle(&job, Attempt::Deferred, Some(answer)).await;
+                return self.settle(job, Attempt::Deferred, Some(answer)).await;
             }
         };
         let mail = Outgoing {
@@ -197,6 +242,7 @@ impl Deliver {
                     message: job.message.clone(),
                     claim: job.claim,
                 };
+                self.waiting().remove(&job.message.id);
                 let (go, said) = match self.starts.pass(item).await {
                     Ok(go) => (go, Looked::Said),
                     Err(_) => (false, Looked::Failed),
@@ -207,7 +253,7 @@ impl Deliver {
             .await;
         let looked = looked.into_inner().unwrap_or_else(PoisonError::into_inner);
         if verdict == Verdict::Stopped && looked == Looked::Failed {
-            return self.give_back(&job).await;
+            return self.give_back(job).await;
         }
         self.sound_alarm(&verdict);
         let (attempt, answer) = judged(verdict);
@@ -219,7 +265,7 @@ impl Deliver {
                 .smtp_failure(phase_of(verdict), class_of(verdict));
             tracing::debug!({ field::MESSAGE } = %job.message.id, { field::PHASE } = answer.phase, { field::CLASS } = answer.cause, "attempt failed");
         }
-        self.settle(&job, attempt, answer).await;
+        self.settle(job, attempt, answer).await;
     }
 
     async fn compose(&self, job: &Job) -> Result<Composed, String> {
@@ -302,70 +348,5 @@ impl Deliver {
             }
             _ => {}
         }
-    }
-}
-
-/// Translates a verdict for the retry rules, and into what is written down.
-fn judged(verdict: Verdict) -> (Attempt, Option<Answer>) {
-    let of = |phase: Phase, cause: Cause| {
-        let reply = match cause {
-            Cause::Reply(reply) => Some(reply),
-            _ => None,
-        };
-        Some(Answer {
-            phase: phase.as_str().to_owned(),
-            cause: class(cause).to_owned(),
-            code: reply.map(|reply| reply.code),
-            enhanced: reply
-                .and_then(|reply| reply.enhanced)
-                .map(|e| e.to_string()),
-        })
-    };
-    match verdict {
-        Verdict::Sent { reply } => (Attempt::Sent, of(Phase::Dot, Cause::Reply(reply))),
-        Verdict::Refused { phase, reply } | Verdict::Rejected { phase, reply } => {
-            (Attempt::Failed, of(phase, Cause::Reply(reply)))
-        }
-        Verdict::Deferred { phase, cause } | Verdict::Misconfigured { phase, cause } => {
-            (Attempt::Deferred, of(phase, cause))
-        }
-        Verdict::Ambiguous { cause } => (Attempt::Ambiguous, of(Phase::Dot, cause)),
-        Verdict::Stopped => (Attempt::Stopped, None),
-    }
-}
-
-fn phase_of(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Refused { phase, .. }
-        | Verdict::Rejected { phase, .. }
-        | Verdict::Deferred { phase, .. }
-        | Verdict::Misconfigured { phase, .. } => phase.as_str(),
-        Verdict::Sent { .. } | Verdict::Ambiguous { .. } => Phase::Dot.as_str(),
-        Verdict::Stopped => "none",
-    }
-}
-
-fn class_of(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Sent { .. } => "sent",
-        Verdict::Refused { .. } => "refused",
-        Verdict::Rejected { .. } => "rejected",
-        Verdict::Deferred { .. } => "deferred",
-        Verdict::Misconfigured { .. } => "misconfigured",
-        Verdict::Ambiguous { .. } => "ambiguous",
-        Verdict::Stopped => "stopped",
-    }
-}
-
-fn class(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Reply(_) => "reply",
-        Cause::Timeout => "timeout",
-        Cause::Closed => "closed",
-        Cause::Io(_) => "io",
-        Cause::Tls => "tls",
-        Cause::NotOffered => "not_offered",
-        Cause::NoAddress => "no_address",
-        Cause::Malformed => "malformed",
     }
 }

@@ -7,6 +7,7 @@ pub mod deliver;
 pub mod gauge;
 pub mod sequence;
 pub mod sweep;
+mod verdict;
 
 use std::future::Future;
 use std::time::Duration;

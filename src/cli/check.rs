@@ -99,7 +99,15 @@ async fn database(report: &mut Report, config: &Config) {
     report.line(
         "lists",
         registered
-            .map(|()| "may come into force".to_owned())
+            .map(|changes| {
+                let changes = changes.iter().map(|change| {
+                    let (list, count) = (&change.list, change.subscriptions);
+                    format!(
+                        "; the material change of {list} makes {count} subscriptions ineligible"
+                    )
+                });
+                format!("may come into force{}", changes.collect::<String>())
+            })
             .map_err(|error| error.to_string()),
     );
     pool.close().await;

@@ -6,6 +6,7 @@
 )]
 
 mod check;
+mod demo;
 mod events;
 mod key;
 mod keyring;
@@ -57,6 +58,8 @@ impl Source {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Shows all of confirmd on this machine, with a mailbox of its own; needs no configuration and reads none
+    Demo(demo::Args),
     /// Runs the service until SIGTERM or SIGINT; SIGHUP reloads senders, lists, templates and keys
     Serve,
     /// Looks whether everything is in order, one line a check, without changing anything
@@ -121,14 +124,18 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<Exit> {
-    let config = cli.source.load()?;
+    let source = cli.source;
     match cli.command {
-        Command::Serve => serve::command(cli.source, config).await,
-        Command::Check(args) => check::run(args, &config).await,
-        Command::Key(command) => key::run(command, &config).await,
-        Command::Subscriber(command) => subscriber::run(command, &config).await,
-        Command::Events(command) => events::run(command, &config).await,
-        Command::Keyring(command) => keyring::run(command, &config).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Serve => {
+            let config = source.load()?;
+            serve::command(source, config).await
+        }
+        Command::Check(args) => check::run(args, &source.load()?).await,
+        Command::Key(command) => key::run(command, &source.load()?).await,
+        Command::Subscriber(command) => subscriber::run(command, &source.load()?).await,
+        Command::Events(command) => events::run(command, &source.load()?).await,
+        Command::Keyring(command) => keyring::run(command, &source.load()?).await,
     }
 }
 

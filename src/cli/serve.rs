@@ -72,6 +72,14 @@ pub struct Service {
     _lock: DaemonLock,
 }
 
+/// The sockets of a service.
+pub struct Listeners {
+    /// For the API and the pages.
+    pub http: TcpListener,
+    /// For the operator.
+    pub ops: TcpListener,
+}
+
 /// What a reload replaces.
 #[derive(Clone)]
 pub struct Parts {
@@ -88,6 +96,22 @@ impl Service {
     /// # Errors
     /// The first thing that cannot be used, and what to do about it.
     pub async fn open(config: &Config, clock: Clock) -> anyhow::Result<Self> {
+        Self::open_with(config, clock, None).await
+    }
+
+    /// Does the same on sockets that are bound already, for one who must know their ports before.
+    ///
+    /// # Errors
+    /// The first thing that cannot be used, and what to do about it.
+    pub async fn open_on(config: &Config, clock: Clock, on: Listeners) -> anyhow::Result<Self> {
+        Self::open_with(config, clock, Some(on)).await
+    }
+
+    async fn open_with(
+        config: &Config,
+        clock: Clock,
+        bound: Option<Listeners>,
+    ) -> anyhow::Result<Self> {
         let templates = templates(config)?;
         let relay = Relay::new(relay(config)).context("smtp")?;
         let location = open::location(config)?;
@@ -115,13 +139,20 @@ impl Service {
         };
         let composer = Arc::new(Composer::new(templates.clone(), public_url));
         let deliver = Deliver::new(flows.clone(), relay, composer, delivery).await?;
+        let Listeners { http, ops } = match bound {
+            Some(bound) => bound,
+            None => Listeners {
+                http: bind("server.listen", config.server.listen).await?,
+                ops: bind("ops.listen", config.ops.listen).await?,
+            },
+        };
         Ok(Self {
             app: App::new(flows.clone(), templates, public_url, waiting),
             deliver: Arc::new(deliver),
             keys_dir: config.keys.dir.clone(),
             public_url: public_url.clone(),
-            http: bind("server.listen", config.server.listen).await?,
-            ops: bind("ops.listen", config.ops.listen).await?,
+            http,
+            ops,
             limits: listen::Limits {
                 connections: config.server.max_connections,
                 header_timeout: config.server.header_timeout,
@@ -332,15 +363,12 @@ pub(super) fn relay(config: &Config) -> smtp::Settings {
 
 fn settings(config: &Config) -> Settings {
     let times = &config.smtp.timeouts;
-    // Connecting may mean STARTTLS and several steps of AUTH, each with its own time.
-    let before = times.connect + times.greeting + 4 * times.hello + times.mail + times.rcpt;
     Settings {
         limits: config.limits.mails.clone(),
         exempt: config.limits.exempt.clone(),
         keep_ip: config.evidence.ip,
         keep_user_agent: config.evidence.user_agent,
         lease_margin: config.delivery.lease_margin,
-        before_data: before,
         after_data: times.data + times.body + times.dot,
         keep_requests: config.idempotency.keep,
     }

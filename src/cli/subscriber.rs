@@ -71,9 +71,13 @@ fn print(known: &Known) {
     if known.subscriptions.is_empty() {
         println!("  none");
     }
-    for s in &known.subscriptions {
+    for (s, eligible) in &known.subscriptions {
+        let may = match eligible {
+            Ok(()) => "may be mailed".to_owned(),
+            Err(why) => format!("may not be mailed: {}", why.as_str()),
+        };
         println!(
-            "  {}  {} since {}  ({}, revision {})",
+            "  {}  {} since {}  ({}, revision {})  {may}",
             s.list,
             s.state.as_str(),
             s.since,
@@ -147,8 +151,9 @@ fn document(known: &Known) -> serde_json::Value {
         "locale": person.locale,
         "created_at": person.created_at,
         "held_until": known.ledger.held_until(&person.sender, Clock::System.now()),
-        "subscriptions": known.subscriptions.iter().map(|s| json!({
-            "list": s.list, "state": s.state, "basis": s.basis, "since": s.since,
+        "subscriptions": known.subscriptions.iter().map(|(s, eligible)| json!({
+            "list": s.list, "state": s.state, "eligible": eligible.is_ok(),
+            "reason": eligible.err().map(|why| why.as_str()), "basis": s.basis, "since": s.since,
             "revision": s.revision, "locale": s.locale, "signup": s.signup,
         })).collect::<Vec<_>>(),
         "signups": known.signups.iter().map(|(signup, lists)| json!({

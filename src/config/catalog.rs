@@ -11,6 +11,7 @@ use super::kinds::{
 };
 use super::read::{Read, Table, closest, fault};
 use super::service::plain;
+use crate::domain::frequency::Frequency;
 use crate::domain::list::{Authority, Change, Class, ConfirmBy, List, ListId, Sender, SenderId};
 use crate::domain::locale::Locale;
 
@@ -212,12 +213,11 @@ fn known_sender(value: &Value, senders: &[String]) -> Read<SenderId> {
 
 fn frequency(value: &Value) -> Read<String> {
     let text = text(value)?;
-    let span = text.starts_with('P').then(|| text.parse::<jiff::Span>());
-    match span {
-        Some(Ok(span)) if span.is_positive() => Ok(text),
-        _ => Err(fault(
-            format!("{text:?} is no duration of ISO 8601"),
-            "write it as \"P7D\" (weekly) or \"P1M\" (monthly)",
+    match Frequency::parse(&text) {
+        Some(_) => Ok(text),
+        None => Err(fault(
+            format!("{text:?} is no frequency"),
+            "write one number of days, weeks, months or years in ISO 8601, as in \"P7D\" or \"P1M\"",
         )),
     }
 }

@@ -8,7 +8,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use config::{Value, ValueKind};
-use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::read::{Fault, Read, fault, name};
@@ -188,17 +187,6 @@ pub(super) fn listen(value: &Value) -> Read<SocketAddr> {
     let text = text(value)?;
     text.parse()
         .map_err(|_| fault(format!("{text:?} is no IP address with a port"), remedy))
-}
-
-/// Reads a network, or one address.
-pub(super) fn network(value: &Value) -> Read<IpNet> {
-    let text = text(value)?;
-    let one = text.parse::<IpAddr>().map(IpNet::from).ok();
-    one.or_else(|| text.parse().ok().map(|net: IpNet| net.trunc()))
-        .ok_or_else(|| {
-            let remedy = "write an address or a network, as in \"10.0.0.0/8\"";
-            fault(format!("{text:?} is no network"), remedy)
-        })
 }
 
 /// Reads a path.

@@ -4,12 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use url::Url;
 
-use super::kinds::{
-    address, list, listen, network, number, one_of, origin, path, span, switch, words,
-};
+use super::kinds::{address, list, listen, number, one_of, origin, path, span, switch, words};
 use super::read::Table;
 use crate::domain::address::Address;
 use crate::domain::consent::Keep;
@@ -22,8 +19,6 @@ pub struct Server {
     pub listen: SocketAddr,
     /// The origin of every link, without a slash at its end.
     pub public_url: String,
-    /// Networks whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
     /// Connections open at once.
     pub max_connections: usize,
     /// Longest time for the head of a request.
@@ -39,7 +34,6 @@ impl Server {
         let socket = table.get("listen", listen);
         let url = "\"https://lists.acme.example\"";
         let public_url = table.required("public_url", url, origin);
-        let trusted_proxies = table.get("trusted_proxies", list(100, network));
         let max_connections = table.get("max_connections", number(1..=100_000));
         let header_timeout = table.get("header_timeout", span("100 ms", "5 minutes"));
         let request_timeout = table.get("request_timeout", span("100 ms", "1 hour"));
@@ -48,7 +42,6 @@ impl Server {
         Some(Self {
             listen: socket?,
             public_url: plain(&public_url?),
-            trusted_proxies: trusted_proxies?,
             max_connections: max_connections?,
             header_timeout: header_timeout?,
             request_timeout: request_timeout?,

@@ -70,8 +70,12 @@ pub enum Withheld {
     List,
     /// The sender's limit.
     Sender,
+    /// The list was taken out of the configuration before its mail could leave.
+    Closed,
     /// The installation's limit, or a hold for every sender: no sender is told.
     Installation,
+    /// The person left the list, objected, or was erased after asking: the link would no longer work.
+    Left,
 }
 
 impl Withheld {
@@ -81,7 +85,9 @@ impl Withheld {
             Withheld::Hold => Some("hold"),
             Withheld::List => Some("list_limit"),
             Withheld::Sender => Some("sender_limit"),
+            Withheld::Closed => Some("list_closed"),
             Withheld::Installation => None,
+            Withheld::Left => Some("left"),
         }
     }
 
@@ -93,7 +99,7 @@ impl Withheld {
     /// Reads the name.
     pub fn from_name(name: &str) -> Option<Self> {
         use Withheld::*;
-        [Hold, List, Sender, Installation]
+        [Hold, List, Sender, Closed, Left, Installation]
             .into_iter()
             .find(|reason| reason.as_str() == name)
     }

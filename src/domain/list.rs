@@ -245,6 +245,18 @@ impl List {
     }
 }
 
+/// Returns the host of a signup's form, only where every list names its origin: else anybody could put any name into a
+/// mail.
+pub fn vouched_site<'l>(source: &str, lists: impl IntoIterator<Item = &'l List>) -> Option<String> {
+    let url = url::Url::parse(source).ok()?;
+    let origin = url.origin().ascii_serialization();
+    let known = |list: &List| list.origins.contains(&origin);
+    lists
+        .into_iter()
+        .all(known)
+        .then(|| url.host_str().map(str::to_owned))?
+}
+
 mod seconds {
     use std::time::Duration;
 

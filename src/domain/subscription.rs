@@ -120,7 +120,7 @@ pub fn step(from: Option<State>, by: Move) -> Step {
         (Object, Objected) => Step::Same,
         (Object, _) => Step::To(Objected),
 
-        (HardBounce, Unsubscribed | Objected | Undeliverable) => Step::Same,
+        (HardBounce, Unsubscribed | Objected | Undeliverable | Lapsed) => Step::Same,
         (HardBounce, _) => Step::To(Undeliverable),
 
         (Lapse, Confirmed | Attested | Unproven) => Step::To(Lapsed),

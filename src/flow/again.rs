@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::signup::{Request, write};
-use super::view::SignupView;
+use super::view::{SignupView, look};
 use super::work::Work;
 use super::{Error, Flows};
 use crate::clock::random;
@@ -36,7 +36,7 @@ pub async fn again(flows: &Arc<Flows>, id: SignupId) -> Result<Outcome, Error> {
     let work = Work::lock_signups(flows, &mut tx, &[id]).await?;
     let now = flows.clock.now();
     let in_force = flows.in_force();
-    let Some(view) = work.view(id, &in_force, now) else {
+    let Some(view) = look(&work, id, &in_force, now) else {
         return Ok(Outcome::Unknown);
     };
     let expired = view.lists.iter();

@@ -12,18 +12,18 @@ use super::work::Work;
 use crate::clock::random;
 use crate::domain::address::Address;
 use crate::domain::consent::Hash;
-use crate::domain::delivery::{About, MessageKind, MessageState, Pinned};
+use crate::domain::delivery::{About, LIFE, MessageKind, MessageState, Pinned};
 use crate::domain::event::EventKind;
 use crate::domain::id::{MessageId, SubscriberId, SubscriptionId};
 use crate::domain::limits::Withheld;
-use crate::domain::list::{Facts, ListId};
+use crate::domain::list::{Facts, ListId, vouched_site};
 use crate::domain::locale::Locale;
 use crate::domain::signup::{Confirm, ListState, SignupState, confirm};
 use crate::domain::time::Timestamp;
-use crate::store::Error;
 use crate::store::message::{Claim, Message};
 use crate::store::signup::Signup;
 use crate::store::subscriber::Subscriber;
+use crate::store::{Error, Tx};
 
 /// A claimed mail with all that composing needs.
 #[derive(Clone, Debug)]
@@ -104,17 +104,19 @@ pub async fn claim(
         match (decision, person) {
             (Decision::Send(message, expires), Some(person)) => {
                 let message = *message;
-                let job = job(flows, &work, message, person, token, expires, now, template).await?;
+                let job = job(
+                    flows, &mut tx, &work, message, person, token, expires, now, template,
+                )
+                .await?;
                 claimed.jobs.push(job);
             }
             (Decision::Send(..), None) => claimed.ended.push((id, MessageState::Cancelled)),
             (Decision::End(state), _) => claimed.ended.push((id, state)),
         }
     }
-    let settings = &flows.settings;
     let claim = Claim {
         token,
-        lease_until: lease_now + settings.before_data + settings.lease_margin,
+        lease_until: lease_now + flows.settings.short_lease(),
     };
     let messages: Vec<_> = claimed.jobs.iter().map(|job| job.message.clone()).collect();
     tx.claim(&messages, claim).await?;
@@ -131,13 +133,17 @@ fn confirmation(
     signup: &Signup,
     now: Timestamp,
 ) -> Result<Decision, Error> {
-    let mut open = Vec::new();
+    let (mut open, mut closed, mut left) = (Vec::new(), Vec::new(), Vec::new());
     let mut ended = 0;
+    let in_force = flows.in_force();
     for list in work.lists(signup.id).to_vec() {
         // A first mail has no link yet whose end could have passed.
         let mut standing = work.standing(signup, &list);
-        standing.expires = standing.expires.or(Some(now + flows.settings.before_data));
+        standing.expires = standing.expires.or(Some(now + LIFE));
         match confirm(standing, now) {
+            Confirm::Yes if in_force.catalog.list(&list.list).is_none_or(|e| e.closed) => {
+                closed.push(list.list);
+            }
             Confirm::Yes => open.push(About {
                 list: list.list,
                 facts: list.facts,
@@ -147,22 +153,34 @@ fn confirmation(
                 work.end_list(signup.id, &list.list, state, None, now);
                 ended += 1;
             }
+            Confirm::Ineffective if list.state == ListState::Open => left.push(list.list),
             _ => {}
         }
     }
     if message.pinned.is_some() {
         // A further attempt: the same bytes or none.
         let wanted = message.lists.iter().any(|about| open.contains(about));
-        let held = work.ledger(signup.mailbox).held_until(&signup.sender, now);
-        if wanted && held.is_none() {
+        if wanted && !is_held(flows, work, signup, now) {
             return Ok(Decision::Send(Box::new(message), signup.expires_at));
         }
         work.change_ledger(signup.mailbox).settled(message.id, now);
+        // What was perhaps sent has a link that may be in somebody's hands: that ends by its time.
+        if wanted && message.ambiguous == 0 {
+            let reason = match work.ledger(signup.mailbox).is_held_everywhere(now) {
+                true => Withheld::Installation,
+                false => Withheld::Hold,
+            };
+            let names: Vec<ListId> = open.into_iter().map(|about| about.list).collect();
+            return Ok(withhold(flows, work, signup, &names, reason, now));
+        }
         return Ok(Decision::End(MessageState::Cancelled));
     }
+    keep_out(flows, work, signup, &closed, Withheld::Closed, now);
+    keep_out(flows, work, signup, &left, Withheld::Left, now);
     if open.is_empty() {
-        return Ok(match ended {
-            0 => Decision::End(MessageState::Cancelled),
+        return Ok(match (ended, closed.len() + left.len()) {
+            (0, 0) => Decision::End(MessageState::Cancelled),
+            (0, _) => withhold(flows, work, signup, &[], Withheld::Left, now),
             _ => nothing_new(work, message, signup, now),
         });
     }
@@ -180,19 +198,12 @@ fn confirmation(
         Ok(admitted) => (admitted, Withheld::List),
         Err(reason) => (Vec::new(), reason),
     };
-    let withheld: Vec<&ListId> = names.iter().filter(|n| !admitted.contains(n)).collect();
-    if !withheld.is_empty() {
-        for list in &withheld {
-            work.end_list(signup.id, list, ListState::Withheld, None, now);
-        }
-        withhold_event(flows, work, signup, &withheld, left_out, now);
-    }
+    let out = names.into_iter().filter(|n| !admitted.contains(n));
+    let out: Vec<ListId> = out.collect();
     if admitted.is_empty() {
-        if let Some(signup) = work.change_signup(signup.id) {
-            signup.state = SignupState::Withheld;
-        }
-        return Ok(Decision::End(MessageState::Withheld));
+        return Ok(withhold(flows, work, signup, &out, left_out, now));
     }
+    keep_out(flows, work, signup, &out, left_out, now);
     open.retain(|about| admitted.contains(&about.list));
     let mut life = None;
     for list in work.lists(signup.id) {
@@ -211,6 +222,12 @@ fn confirmation(
     Ok(Decision::Send(Box::new(message), expires))
 }
 
+/// The mailbox said "that was not me", to this mail or to another of the sender.
+pub(super) fn is_held(flows: &Flows, work: &Work, signup: &Signup, now: Timestamp) -> bool {
+    let ledger = work.ledger(signup.mailbox);
+    !flows.is_exempt(signup.mailbox) && ledger.held_until(&signup.sender, now).is_some()
+}
+
 /// Every list was confirmed already: one mail in a day says so, to whoever reads that mailbox.
 fn nothing_new(work: &mut Work, mut message: Message, signup: &Signup, now: Timestamp) -> Decision {
     if let Some(signup) = work.change_signup(signup.id) {
@@ -226,16 +243,38 @@ fn nothing_new(work: &mut Work, mut message: Message, signup: &Signup, now: Time
     Decision::End(MessageState::Cancelled)
 }
 
-/// The sender is not told of the installation's own limit; the operator is.
-fn withhold_event(
+/// Keeps a mail back, with every list that it still had.
+fn withhold(
     flows: &Flows,
     work: &mut Work,
     signup: &Signup,
-    lists: &[&ListId],
+    lists: &[ListId],
+    reason: Withheld,
+    now: Timestamp,
+) -> Decision {
+    keep_out(flows, work, signup, lists, reason, now);
+    if let Some(signup) = work.change_signup(signup.id) {
+        signup.state = SignupState::Withheld;
+    }
+    Decision::End(MessageState::Withheld)
+}
+
+/// Keeps lists out of a mail. The sender is not told of the installation's own limit; the operator is.
+fn keep_out(
+    flows: &Flows,
+    work: &mut Work,
+    signup: &Signup,
+    lists: &[ListId],
     reason: Withheld,
     now: Timestamp,
 ) {
-    let names: Vec<&str> = lists.iter().map(|list| list.as_str()).collect();
+    if lists.is_empty() {
+        return;
+    }
+    for list in lists {
+        work.end_list(signup.id, list, ListState::Withheld, None, now);
+    }
+    let names: Vec<&str> = lists.iter().map(ListId::as_str).collect();
     let sender = reason.told().map(|_| &signup.sender);
     let event = flows
         .event(EventKind::SignupWithheld, now, sender)
@@ -252,6 +291,7 @@ fn withhold_event(
 )]
 async fn job(
     flows: &Flows,
+    tx: &mut Tx,
     work: &Work,
     mut message: Message,
     person: &Subscriber,
@@ -269,7 +309,7 @@ async fn job(
         .clone();
     let mut facts = Vec::with_capacity(message.lists.len());
     for about in &message.lists {
-        facts.push(flows.facts(about.facts).await?);
+        facts.push(flows.facts(tx, about.facts).await?);
     }
     let first = facts.first();
     let first = first.ok_or_else(|| Error::corrupt("a mail is about no list"))?;
@@ -301,7 +341,8 @@ async fn job(
             }
             MessageKind::Welcome | MessageKind::Goodbye => message.created_at,
         },
-        site: signup.and_then(|signup| site(&signup.consent.source, &facts)),
+        site: signup
+            .and_then(|signup| vouched_site(&signup.consent.source, facts.iter().map(|f| &f.list))),
         expires: expires.or(signup.and_then(|signup| signup.expires_at)),
         facts,
         claim,
@@ -310,18 +351,15 @@ async fn job(
     })
 }
 
-/// The host of the form, only where every list names its origin: else anybody could put any name into mail and page.
-pub(super) fn site<'a>(
-    source: &str,
-    facts: impl IntoIterator<Item = &'a Arc<Facts>>,
-) -> Option<String> {
-    let url = url::Url::parse(source).ok()?;
-    let origin = url.origin().ascii_serialization();
-    let known = |facts: &Arc<Facts>| facts.list.origins.contains(&origin);
-    facts
-        .into_iter()
-        .all(known)
-        .then(|| url.host_str().map(str::to_owned))?
+/// Says that claimed mails are still being seen to.
+///
+/// # Errors
+/// When the database refuses; then their leases end by themselves.
+pub async fn renew(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), Error> {
+    let mut tx = flows.pool.begin().await?;
+    let lease = tx.lease_clock(flows.clock.now()).await? + flows.settings.short_lease();
+    tx.renew(claims, lease).await?;
+    tx.commit().await
 }
 
 /// Gives mails back that were claimed and of which the relay has heard nothing.
@@ -332,42 +370,4 @@ pub async fn release(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), 
     let mut tx = flows.pool.begin().await?;
     tx.release(claims).await?;
     tx.commit().await
-}
-
-/// A mail that is about to be sent.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// Which.
-    pub message: Message,
-    /// Under which claim.
-    pub claim: Uuid,
-}
-
-/// Looks once more, before the write that carries DATA, and renews the lease over what follows.
-///
-/// # Errors
-/// When the database refuses; then none may be sent.
-pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Error> {
-    let mut tx = flows.pool.begin().await?;
-    let now = flows.clock.now();
-    let settings = &flows.settings;
-    let lease = tx.lease_clock(now).await? + settings.after_data + settings.lease_margin;
-    let claims: Vec<_> = batch.iter().map(|s| (s.message.id, s.claim)).collect();
-    let held = tx.renew(&claims, lease).await?;
-    let signups: Vec<_> = batch.iter().filter_map(|s| s.message.signup).collect();
-    let work = Work::read_signups(&flows, &mut tx, &signups).await?;
-    tx.commit().await?;
-    let wanted = |message: &Message| match (message.kind, message.signup) {
-        (MessageKind::Confirmation, Some(id)) => work.signup(id).is_some_and(|signup| {
-            work.lists(id).iter().any(|list| {
-                message.lists.iter().any(|about| about.list == list.list)
-                    && confirm(work.standing(signup, list), now) == Confirm::Yes
-            })
-        }),
-        _ => true,
-    };
-    let answers = batch.iter();
-    Ok(answers
-        .map(|s| held.contains(&s.message.id) && wanted(&s.message))
-        .collect())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::view::SignupView;
+use super::view::{SignupView, look};
 use super::work::{Work, blank};
 use super::{Flows, mail};
 use crate::domain::delivery::{About, MessageKind};
@@ -13,6 +13,7 @@ use crate::domain::signup::{Confirm, ListState, confirm as decide};
 use crate::domain::subscription::Move;
 use crate::domain::time::Timestamp;
 use crate::store::Error;
+use crate::store::signup::SignupList;
 
 /// Which lists are meant.
 #[derive(Clone, Debug)]
@@ -58,7 +59,7 @@ pub async fn confirm(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Outcome
     let mut outcomes = Vec::with_capacity(batch.len());
     for press in &batch {
         let confirmed = one(&flows, &mut work, press, now)?;
-        let view = work.view(press.signup, &in_force, now);
+        let view = look(&work, press.signup, &in_force, now);
         outcomes.push(Outcome { view, confirmed });
     }
     work.commit(&flows, tx).await?;
@@ -75,11 +76,14 @@ fn one(
     let Some(signup) = work.signup(press.signup).cloned() else {
         return Ok(confirmed);
     };
+    let in_mail = |list: &&SignupList| {
+        !matches!(
+            list.state,
+            ListState::Withheld | ListState::AlreadyConfirmed
+        )
+    };
     let offered = work.lists(signup.id).iter();
-    let offered: Vec<_> = offered
-        .filter(|list| list.state != ListState::Withheld)
-        .cloned()
-        .collect();
+    let offered: Vec<_> = offered.filter(in_mail).cloned().collect();
     let in_force = flows.in_force();
     for list in &offered {
         let meant = match &press.choice {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Flows;
-use super::view::SignupView;
+use super::view::{SignupView, look};
 use super::work::Work;
 use crate::domain::event::EventKind;
 use crate::domain::id::SignupId;
@@ -74,7 +74,7 @@ pub async fn decline(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Outcome
                 }
             }
         }
-        outcome.view = work.view(press.signup, &in_force, now);
+        outcome.view = look(&work, press.signup, &in_force, now);
         outcomes.push(outcome);
     }
     work.commit(&flows, tx).await?;

@@ -93,9 +93,8 @@ where
     }
 }
 
-/// Logs a failure of the database once, where it happened.
+/// Tells the daemon where nothing more can be promised.
 fn report(flows: &Flows, error: store::Error) -> Error {
-    tracing::error!(error = %error, "the database refused a write");
     if error.is_fatal() {
         flows.broken.notify_one();
     }

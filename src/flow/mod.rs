@@ -15,11 +15,12 @@ pub mod register;
 pub mod settle;
 pub mod show;
 pub mod signup;
+pub mod start;
 pub mod unsubscribe;
 pub mod view;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ use crate::domain::pepper::{Keyed, Pepper};
 use crate::domain::signup::Decline;
 use crate::domain::time::Timestamp;
 use crate::store::message::Message;
-use crate::store::{self, Pool};
+use crate::store::{self, Pool, Tx};
 use crate::telemetry::logs::field;
 use crate::telemetry::metrics::Metrics;
 use crate::token::LinkKeys;
@@ -62,11 +63,9 @@ pub struct Settings {
     pub keep_ip: Keep,
     /// What is kept of user agents.
     pub keep_user_agent: Keep,
-    /// How far a lease reaches past the phase in progress.
+    /// How far a lease reaches past the deadline of the phase in progress.
     pub lease_margin: Duration,
-    /// The longest time from a claim to the write that carries DATA.
-    pub before_data: Duration,
-    /// The longest time from there to the final reply.
+    /// The longest time from the write that carries DATA to the final reply.
     pub after_data: Duration,
     /// How long requests are remembered for their repeats.
     pub keep_requests: Duration,
@@ -94,6 +93,19 @@ pub struct Flows {
     exempt: BTreeSet<Keyed>,
 }
 
+impl Settings {
+    /// Returns how long a claim holds without a sign of life while its mail waits for DATA. Nothing can have been
+    /// sent until then, so another process may take over soon.
+    pub fn short_lease(&self) -> Duration {
+        2 * self.lease_margin
+    }
+
+    /// Returns how long a claim holds from DATA on: past the last moment at which the final reply may come.
+    fn long_lease(&self) -> Duration {
+        self.after_data + self.lease_margin
+    }
+}
+
 /// The lists in force and the words that ever were.
 #[derive(Clone, Debug, Default)]
 pub struct InForce {
@@ -101,8 +113,6 @@ pub struct InForce {
     pub catalog: Catalog,
     /// Hashes of words that a signup may name.
     pub words: BTreeSet<(ListId, Hash)>,
-    /// The last material revision of each list.
-    pub material: BTreeMap<ListId, i64>,
 }
 
 /// Why a flow could not do its work; nothing of it is in force.
@@ -117,7 +127,9 @@ pub enum Error {
 }
 
 impl From<store::Error> for Error {
+    /// Every failure of the database comes through here on its way to an answer, and is logged here, once.
     fn from(error: store::Error) -> Self {
+        tracing::error!({ field::ERROR } = %error, "the database refused");
         Error::Store(Arc::new(error))
     }
 }
@@ -195,14 +207,11 @@ impl Flows {
     }
 
     /// Returns facts by hash: those in force, those seen before, else those kept in the database.
-    ///
-    /// # Errors
-    /// When the database cannot be read, or does not have them.
-    pub async fn facts(&self, hash: Hash) -> Result<Arc<Facts>, store::Error> {
+    async fn facts(&self, tx: &mut Tx, hash: Hash) -> Result<Arc<Facts>, store::Error> {
         if let Some(facts) = self.known_facts(hash) {
             return Ok(facts);
         }
-        let facts = self.pool.read().await?.facts(hash).await?;
+        let facts = tx.facts(hash).await?;
         let facts = facts.ok_or_else(|| store::Error::corrupt("facts of a list are missing"))?;
         let facts = Arc::new(facts);
         self.facts
@@ -261,8 +270,9 @@ impl Flows {
             | EventKind::MessageFailed
             | EventKind::MessageUnknown => {
                 let kind = how("kind").and_then(MessageKind::from_name);
+                let outcome = event.kind.as_str().trim_start_matches("message.");
                 self.metrics
-                    .message(kind.map_or("", MessageKind::as_str), event.kind.as_str());
+                    .message(kind.map_or("", MessageKind::as_str), outcome);
             }
             _ => {}
         }

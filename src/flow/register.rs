@@ -7,7 +7,7 @@ use crate::clock::random;
 use crate::domain::consent::Hash;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::EventId;
-use crate::domain::list::{Catalog, Change, Entry};
+use crate::domain::list::{Catalog, Change, Entry, ListId};
 use crate::domain::time::Timestamp;
 use crate::store::list::{Registered, Words};
 use crate::store::{self, Pool, Tx};
@@ -90,19 +90,35 @@ pub async fn register(
     Ok(in_force)
 }
 
+/// A material change that has not come into force yet.
+#[derive(Clone, Debug)]
+pub struct Material {
+    /// Of which list.
+    pub list: ListId,
+    /// Subscriptions that it makes ineligible until they are renewed.
+    pub subscriptions: i64,
+}
+
 /// Compares the configured lists with those registered, writing nothing.
 ///
 /// # Errors
 /// See [`RegisterError`].
-pub async fn check(pool: &Pool, catalog: &Catalog) -> Result<(), RegisterError> {
-    let registered = pool.read().await?.registered_lists().await?;
-    let before: BTreeMap<_, _> = registered.iter().map(|r| (&r.id, r)).collect();
-    for entry in catalog.lists() {
-        if let Some(old) = before.get(&entry.facts.list.id) {
-            compare(entry, old)?;
+pub async fn check(pool: &Pool, catalog: &Catalog) -> Result<Vec<Material>, RegisterError> {
+    let mut tx = pool.read().await?;
+    let mut changes = Vec::new();
+    for old in tx.registered_lists().await? {
+        let Some(entry) = catalog.list(&old.id) else {
+            continue;
+        };
+        let material = compare(entry, &old)?;
+        if material > old.material {
+            changes.push(Material {
+                subscriptions: tx.eligible_before(&old.id, material).await?,
+                list: old.id,
+            });
         }
     }
-    Ok(())
+    Ok(changes)
 }
 
 async fn one(
@@ -172,9 +188,7 @@ fn compare(entry: &Entry, old: &Registered) -> Result<i64, RegisterError> {
 
 /// Adds closed lists from what was kept, and the words that were ever in force.
 async fn load(tx: &mut Tx, mut catalog: Catalog) -> Result<InForce, store::Error> {
-    let mut material = BTreeMap::new();
     for list in tx.registered_lists().await? {
-        material.insert(list.id.clone(), list.material);
         if list.closed_at.is_some() {
             let facts = tx.facts(list.facts).await?;
             let facts =
@@ -185,7 +199,6 @@ async fn load(tx: &mut Tx, mut catalog: Catalog) -> Result<InForce, store::Error
     Ok(InForce {
         words: tx.all_words().await?.into_iter().collect(),
         catalog,
-        material,
     })
 }
 

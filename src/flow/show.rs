@@ -2,6 +2,7 @@
 
 use super::{Error, Keys};
 use crate::domain::address::Address;
+use crate::domain::eligibility::{Ineligible, Standing, eligible};
 use crate::domain::event::Sequenced;
 use crate::domain::limits::Ledger;
 use crate::domain::list::SenderId;
@@ -15,8 +16,8 @@ use crate::store::subscriber::{Subscriber, Subscription};
 pub struct Known {
     /// The subscriber.
     pub subscriber: Subscriber,
-    /// States per list.
-    pub subscriptions: Vec<Subscription>,
+    /// States per list, each with whether it may be mailed now.
+    pub subscriptions: Vec<(Subscription, Result<(), Ineligible>)>,
     /// Signups, oldest first, each with its lists.
     pub signups: Vec<(Signup, Vec<SignupList>)>,
     /// Mails, oldest first.
@@ -48,12 +49,24 @@ pub async fn show(
         let lists = tx.signup_lists(&[signup.id]).await?;
         signups.push((signup, lists));
     }
+    let mut subscriptions = Vec::new();
+    let registered = tx.registered_lists().await?;
+    for subscription in tx.subscriptions_of(&[id]).await? {
+        let list = registered.iter().find(|list| list.id == subscription.list);
+        let standing = Standing {
+            state: Some(subscription.state),
+            restricted: subscription.restricted_at.is_some(),
+            needs_renewal: list.is_some_and(|list| subscription.revision < list.material),
+            list_closed: list.is_none_or(|list| list.closed_at.is_some()),
+        };
+        subscriptions.push((subscription, eligible(standing)));
+    }
     let mut ledgers = tx.ledgers(&[subscriber.mailbox].into()).await?;
     Ok(Some(Known {
-        subscriptions: tx.subscriptions_of(&[id]).await?,
         messages: tx.messages_to(id).await?,
         events: tx.events_of(id).await?,
         ledger: ledgers.remove(&subscriber.mailbox).unwrap_or_default(),
+        subscriptions,
         signups,
         subscriber,
     }))

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::work::Work;
-use super::{Flows, claim};
+use super::{Flows, InForce};
 use crate::domain::id::{SignupId, SubscriptionId};
 use crate::domain::list::Facts;
-use crate::domain::signup::{Confirm, ListState, Refuse};
+use crate::domain::signup::{Confirm, ListState, Refuse, confirm, refuse};
 use crate::domain::subscription::State;
 use crate::domain::time::Timestamp;
 use crate::store::signup::{Signup, SignupList};
@@ -65,12 +65,6 @@ impl SignupView {
             .flat_map(|list| list.facts.list.signup_url.clone())
             .next()
     }
-
-    /// Returns the host of the form where the person asked, where the offered lists vouch for it, as the mail does.
-    pub fn site(&self) -> Option<String> {
-        let facts = self.offered().map(|list| &list.facts);
-        claim::site(&self.signup.consent.source, facts)
-    }
 }
 
 /// A subscription as its unsubscribe link shows it.
@@ -92,7 +86,35 @@ pub async fn signup(flows: &Flows, id: SignupId) -> Result<Option<SignupView>, s
     let mut tx = flows.pool.read().await?;
     let mut work = Work::read_signups(flows, &mut tx, &[id]).await?;
     work.read_ledgers(&mut tx).await?;
-    Ok(work.view(id, &flows.in_force(), flows.clock.now()))
+    Ok(look(&work, id, &flows.in_force(), flows.clock.now()))
+}
+
+/// Returns a signup as its links show it, from rows that were read.
+pub(super) fn look(
+    work: &Work,
+    id: SignupId,
+    in_force: &InForce,
+    now: Timestamp,
+) -> Option<SignupView> {
+    let signup = work.signup(id)?;
+    let lists = work.lists(id).iter().filter_map(|row| {
+        let standing = work.standing(signup, row);
+        Some(ListView {
+            facts: work.facts(row).ok()?.clone(),
+            closed: in_force.catalog.list(&row.list).is_none_or(|e| e.closed),
+            subscription: work.subscription(signup.subscriber, &row.list).cloned(),
+            confirm: confirm(standing, now),
+            refuse: refuse(standing),
+            row: row.clone(),
+        })
+    });
+    let ledger = work.ledger(signup.mailbox);
+    Some(SignupView {
+        lists: lists.collect(),
+        held_until: ledger.held_until(&signup.sender, now),
+        held_everywhere: ledger.is_held_everywhere(now),
+        signup: signup.clone(),
+    })
 }
 
 /// Reads a subscription, or the one that the same address has now if it was erased.

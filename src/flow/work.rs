@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Flows, InForce};
+use super::Flows;
 use crate::clock::random;
 use crate::domain::consent::Hash;
 use crate::domain::event::{Event, EventKind};
@@ -12,15 +12,13 @@ use crate::domain::id::{SignupId, SubscriberId, SubscriptionId};
 use crate::domain::limits::Ledger;
 use crate::domain::list::{Facts, ListId};
 use crate::domain::pepper::Keyed;
-use crate::domain::signup::{Decline, ListState, Standing, confirm, refuse};
+use crate::domain::signup::{Decline, ListState, Standing};
 use crate::domain::subscription::{self, Move, State, Step};
 use crate::domain::time::Timestamp;
 use crate::store::message::Message;
 use crate::store::signup::{Signup, SignupList};
 use crate::store::subscriber::Subscription;
 use crate::store::{Error, Tx};
-
-use super::view::{ListView, SignupView};
 
 /// Rows of one transaction and what is to become of them.
 #[derive(Default)]
@@ -63,7 +61,7 @@ impl Work {
         }
         for list in tx.signup_lists(ids).await? {
             if let Entry::Vacant(unknown) = work.facts.entry(list.facts) {
-                unknown.insert(flows.facts(list.facts).await?);
+                unknown.insert(flows.facts(tx, list.facts).await?);
             }
             work.lists.entry(list.signup).or_default().push(list);
         }
@@ -201,29 +199,6 @@ impl Work {
         self.changed.subscriptions.insert(key.clone());
         self.subscriptions.insert(key, moved);
         true
-    }
-
-    /// Returns a signup as its links show it.
-    pub fn view(&self, id: SignupId, in_force: &InForce, now: Timestamp) -> Option<SignupView> {
-        let signup = self.signups.get(&id)?;
-        let lists = self.lists(id).iter().filter_map(|row| {
-            let standing = self.standing(signup, row);
-            Some(ListView {
-                facts: self.facts.get(&row.facts)?.clone(),
-                closed: in_force.catalog.list(&row.list).is_none_or(|e| e.closed),
-                subscription: self.subscription(signup.subscriber, &row.list).cloned(),
-                confirm: confirm(standing, now),
-                refuse: refuse(standing),
-                row: row.clone(),
-            })
-        });
-        let ledger = self.ledger(signup.mailbox);
-        Some(SignupView {
-            lists: lists.collect(),
-            held_until: ledger.held_until(&signup.sender, now),
-            held_everywhere: ledger.is_held_everywhere(now),
-            signup: signup.clone(),
-        })
     }
 
     /// Writes everything that changed, one statement a table.

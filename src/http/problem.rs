@@ -64,16 +64,21 @@ impl Problem {
         .detail(format!("This needs a key with the scope {scope}."))
     }
 
-    /// The body is no JSON.
+    /// The body is no JSON, or names a member twice.
     pub fn malformed(why: &serde_json::Error) -> Self {
         // serde_json's own words may repeat what was sent; its position does not.
         let (line, column) = (why.line(), why.column());
         Self::new(
             StatusCode::BAD_REQUEST,
             "malformed-json",
-            "The body is not JSON",
+            "The body is not JSON that can be read in one way",
         )
-        .detail(format!("Reading stopped at line {line}, column {column}."))
+        .detail(match why.is_data() {
+            true => {
+                format!("A member stands twice in one object, at line {line}, column {column}.")
+            }
+            false => format!("Reading stopped at line {line}, column {column}."),
+        })
     }
 
     /// The Idempotency-Key is none.

@@ -7,6 +7,7 @@
     reason = "phases, timeouts and causes carry the names that RFC 5321 gives them"
 )]
 
+mod hello;
 mod open;
 mod reply;
 mod session;

@@ -3,14 +3,10 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use lettre::transport::smtp::{
-    authentication::{Credentials, Mechanism},
-    client::AsyncSmtpConnection,
-    commands::Auth,
-    extension::ClientId,
+    authentication::Credentials, client::AsyncSmtpConnection, commands::Auth, extension::ClientId,
 };
 use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
-use smtp_proto::{AUTH_LOGIN, AUTH_PLAIN, EXT_PIPELINING, EXT_START_TLS, EhloResponse};
 use tokio::{
     net::{TcpStream, lookup_host},
     time::{Instant, timeout},
@@ -19,8 +15,9 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     Cause, Phase, Reply, Timeouts, Tls,
+    hello::Capabilities,
     session::{Fault, Session, positive},
-    wire::{Heard, Wire},
+    wire::Wire,
 };
 
 /// Where to connect, with everything that can be prepared.
@@ -33,29 +30,6 @@ pub(super) struct Target {
     pub(super) credentials: Option<(String, SecretString)>,
     pub(super) hello: ClientId,
     pub(super) timeouts: Timeouts,
-}
-
-/// What the relay says that it can do.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Capabilities {
-    pub(super) starttls: bool,
-    pub(super) pipelining: bool,
-    auth: Option<Mechanism>,
-}
-
-impl Capabilities {
-    fn read(heard: &Heard) -> Capabilities {
-        let Ok(hello) = EhloResponse::parse(&mut heard.bytes().iter()) else {
-            return Capabilities::default();
-        };
-        let mechanism = |bit, mechanism| (hello.auth() & bit != 0).then_some(mechanism);
-        Capabilities {
-            starttls: hello.has_capability(EXT_START_TLS),
-            pipelining: hello.has_capability(EXT_PIPELINING),
-            auth: mechanism(AUTH_PLAIN, Mechanism::Plain)
-                .or_else(|| mechanism(AUTH_LOGIN, Mechanism::Login)),
-        }
-    }
 }
 
 impl Session {

@@ -4,8 +4,6 @@ use std::{error::Error as _, fmt, io};
 
 use lettre::transport::smtp::{self, response::Response};
 
-use super::wire::Garbled;
-
 /// A step of the dialogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
@@ -126,6 +124,11 @@ impl fmt::Display for Reply {
         }
     }
 }
+
+/// The relay broke the protocol; carried inside [`io::Error`] so that it passes through lettre.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Garbled(pub(super) &'static str);
 
 /// Why a phase did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use lettre::{
 };
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Cause, Phase, Reply, Timeouts, open::Capabilities};
+use super::{Cause, Phase, Reply, Timeouts, hello::Capabilities};
 
 /// Bounds for courtesies, whose outcome changes nothing for a mail.
 const RESET: Duration = Duration::from_secs(10);

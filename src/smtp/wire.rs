@@ -21,18 +21,13 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::reply::Reply;
+use super::reply::{Garbled, Reply};
 
 /// Bytes and lines in one reply. A greeting to EHLO, the longest of all, has some 30 lines.
 const REPLY_BYTES: usize = 64 * 1024;
 const REPLY_LINES: usize = 256;
 /// Bytes kept of a line: codes and capabilities come first, and lettre fails on lines of 1,000 bytes.
 const LINE_KEPT: usize = 900;
-
-/// The relay broke the protocol; carried inside [`io::Error`] so that it passes through lettre.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Garbled(&'static str);
 
 fn garbled(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, Garbled(what))

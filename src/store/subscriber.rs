@@ -186,6 +186,18 @@ impl Tx {
         rows.into_iter().map(Subscription::read).collect()
     }
 
+    /// Counts the subscriptions to a list that may be mailed and were agreed to before a revision of its words.
+    pub async fn eligible_before(&mut self, list: &ListId, revision: i64) -> Result<i64, Error> {
+        const SQL: &str = "select count(*) from subscription
+            where list = $1 and revision < $2 and state in ('confirmed', 'attested') and restricted_at is null";
+        let (count,): (i64,) = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(list.as_str())
+            .bind(revision)
+            .fetch_one(conn)
+            .await?);
+        Ok(count)
+    }
+
     /// Writes subscriptions, new and changed, whose mailboxes this transaction has locked.
     pub async fn save_subscriptions(&mut self, rows: &[Subscription]) -> Result<(), Error> {
         if rows.is_empty() {

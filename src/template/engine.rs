@@ -8,7 +8,7 @@ use url::Url;
 
 use super::TemplateError;
 use super::catalog::Catalog;
-use super::face::Frequency;
+use crate::domain::frequency::Frequency;
 use crate::domain::locale::Locale;
 use crate::domain::time::Timestamp;
 

@@ -22,7 +22,7 @@ use minijinja::Environment;
 use minijinja::value::{Serde, Value};
 
 pub use self::error::TemplateError;
-pub use self::face::{Frequency, ListFace, SenderFace, Unit};
+pub use self::face::{ListFace, SenderFace};
 pub use self::kept::{Kept, Mail, MailTemplate};
 pub use self::mail::{
     AlreadySubscribed, Confirmation, Goodbye, JoinedList, LeftList, MailContext, Welcome,

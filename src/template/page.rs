@@ -3,7 +3,8 @@
 
 use serde::Serialize;
 
-use super::face::{Frequency, ListFace, SenderFace};
+use super::face::{ListFace, SenderFace};
+use crate::domain::frequency::Frequency;
 use crate::domain::time::Timestamp;
 
 /// What one page template is given.

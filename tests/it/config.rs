@@ -258,7 +258,7 @@ fn every_mistake_is_told_with_its_key_and_its_remedy() {
         (
             "frequency = \"P7D\"",
             "frequency = \"weekly\"",
-            "lists.weekly.frequency: \"weekly\" is no duration of ISO 8601 (in confirmd.toml); write it as \"P7D\" (weekly) or \"P1M\" (monthly)",
+            "lists.weekly.frequency: \"weekly\" is no frequency (in confirmd.toml); write one number of days, weeks, months or years in ISO 8601, as in \"P7D\" or \"P1M\"",
         ),
         (
             "",
@@ -337,7 +337,7 @@ fn the_environment_wins_over_the_file() {
     let config = load(
         SMALLEST,
         &[
-            ("CONFIRMD_SERVER__TRUSTED_PROXIES", "10.1.2.3/8, ::1"),
+            ("CONFIRMD_LIMITS__EXEMPT", "a@acme.example, b@acme.example"),
             ("CONFIRMD_SERVER__MAX_CONNECTIONS", "7"),
             ("CONFIRMD_SMTP__TIMEOUTS__DOT", "11 minutes"),
             ("CONFIRMD_ROLES__SWEEP", "false"),
@@ -353,13 +353,8 @@ fn the_environment_wins_over_the_file() {
         ],
     )
     .unwrap();
-    let proxies: Vec<_> = config
-        .server
-        .trusted_proxies
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
+    let exempt: Vec<_> = config.limits.exempt.iter().map(|a| a.as_str()).collect();
+    assert_eq!(exempt, ["a@acme.example", "b@acme.example"]);
     assert_eq!(config.server.max_connections, 7);
     assert_eq!(config.smtp.timeouts.dot, Duration::from_secs(660));
     assert!(config.roles.http && !config.roles.sweep);

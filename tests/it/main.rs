@@ -2,15 +2,25 @@
 
 mod support;
 
+mod api;
 mod config;
+mod delivery;
+mod demo;
 mod dependencies;
 mod edges;
+mod end_to_end;
 mod habits;
 mod journey;
+mod kill;
+mod limits;
 mod listen;
 mod mails;
 mod one_click;
 mod pages;
 mod readonly;
+mod replicas;
 mod smtp;
+mod statements;
+mod states;
 mod tokens;
+mod trail;

@@ -3,6 +3,7 @@
 pub mod lists;
 mod object;
 pub mod signups;
+mod strict;
 
 use std::sync::Arc;
 

@@ -90,10 +90,10 @@ impl<'f> Object<'f> {
     /// Says that a member is missing, unless something else is wrong with it.
     pub fn require<T>(&mut self, name: &str, value: Option<T>, what: &str) -> Option<T> {
         let pointer = format!("{}/{name}", self.pointer);
-        let told = self
-            .faults
-            .iter()
-            .any(|fault| fault.pointer.starts_with(&pointer));
+        // Where there is no object, its members need not be missed.
+        let told =
+            |fault: &Fault| fault.pointer == self.pointer || fault.pointer.starts_with(&pointer);
+        let told = self.faults.iter().any(told);
         if value.is_none() && !told {
             self.fault(name, what);
         }
@@ -123,9 +123,19 @@ impl<'f> Object<'f> {
     }
 }
 
-/// Writes the name of a member as a part of a JSON pointer (RFC 6901, section 3).
+/// Writes the name of a member as a part of a JSON pointer in a URI fragment (RFC 6901, sections 3 and 6).
 pub fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
+    let name = name.replace('~', "~0").replace('/', "~1");
+    let mut escaped = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            // RFC 3986: what a fragment may hold as it is.
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => escaped.push(char::from(byte)),
+            _ if b"-._~!$&'()*+,;=:@".contains(&byte) => escaped.push(char::from(byte)),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
 }
 
 /// Checks a text that will be stored.

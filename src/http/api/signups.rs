@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::authorize;
 use super::object::{Object, check, escape};
+use super::strict::Strict;
 use crate::domain::address::Address;
 use crate::domain::consent::{Action, Consent, Hash};
 use crate::domain::delivery::About;
@@ -54,7 +55,8 @@ pub async fn create(
         Unread::Incomplete => Problem::incomplete(),
     })?;
     let idempotency = idempotency(&app.flows, &key, &headers, &body)?;
-    let value = serde_json::from_slice(&body).map_err(|error| Problem::malformed(&error))?;
+    let Strict(value) =
+        serde_json::from_slice(&body).map_err(|error| Problem::malformed(&error))?;
     let mut request = parse(&app.flows, &key.sender, value)?;
     request.idempotency = idempotency;
     match app.signups.pass(request).await? {
@@ -130,7 +132,7 @@ fn body(
     now: Timestamp,
     mut object: Object<'_>,
 ) -> Option<Request> {
-    let email = object.read("email", 320, Address::parse);
+    let email = object.read("email", JSON, Address::parse);
     let email = object.require("email", email, "is missing: the address that signed up");
     let entries = lists(in_force, sender, &mut object);
     let entries = object.require("lists", entries, "is missing: the lists to join");

@@ -8,8 +8,9 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 
 use super::{Token, claims, failed, is_one_click, page};
+use crate::domain::frequency::Frequency;
 use crate::domain::id::SignupId;
-use crate::domain::list::{ConfirmBy, ListId};
+use crate::domain::list::{ConfirmBy, ListId, vouched_site};
 use crate::domain::signup::Confirm;
 use crate::domain::time::Timestamp;
 use crate::flow::again as ask_again;
@@ -18,8 +19,8 @@ use crate::flow::view::{self, ListView, SignupView};
 use crate::http::App;
 use crate::http::body::{lenient, pairs};
 use crate::template::{
-    ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, Ended, EndedPage, Frequency, ListFace,
-    OtherList, OtherState,
+    ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, Ended, EndedPage, ListFace, OtherList,
+    OtherState,
 };
 use crate::token::Purpose;
 
@@ -196,7 +197,10 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
             open,
             other: confirmed.chain(other).collect(),
             asked_at: view.signup.created_at,
-            site: view.site(),
+            site: vouched_site(
+                &view.signup.consent.source,
+                view.offered().map(|l| &l.facts.list),
+            ),
             expires,
             confirm_action: action,
             decline_url: decline_url(app, view),

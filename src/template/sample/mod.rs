@@ -6,7 +6,8 @@ mod pages;
 pub(super) use self::mails::{MailSample, mails};
 pub(super) use self::pages::pages;
 
-use super::face::{Frequency, ListFace, SenderFace, Unit};
+use super::face::{ListFace, SenderFace};
+use crate::domain::frequency::{Frequency, Unit};
 use crate::domain::list::Authority;
 use crate::domain::locale::Locale;
 use crate::domain::time::Timestamp;

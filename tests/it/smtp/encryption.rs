@@ -216,7 +216,7 @@ async fn a_refused_login_is_configuration() {
             assert_eq!(peer.seen(|seen| seen.count("MAIL")), 0);
         }
     }
-    let peer = Peer::start().await;
+    let peer = Peer::build().capabilities(&["SIZE"]).start().await;
     let relay = Relay::new(logging_in(settings(&peer))).unwrap();
     assert_eq!(
         line(send(&relay, "a@one.example").await),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use confirmd::background::{sequence, sweep};
-use confirmd::cli::serve::{Service, install_crypto};
+use confirmd::cli::serve::{Parts, Service, install_crypto};
 use confirmd::clock::Clock;
 use confirmd::config::Config;
 use confirmd::domain::time::Timestamp;
@@ -103,6 +103,7 @@ pub struct TestApp {
     pub key: String,
     pub url: String,
     deliver: Arc<confirmd::background::deliver::Deliver>,
+    parts: Parts,
     stop: Stop,
     running: tokio::task::JoinHandle<()>,
     _database: Option<postgres::Database<'static>>,
@@ -133,6 +134,7 @@ impl TestApp {
         let service = service.unwrap_or_else(|e| panic!("{e:#}"));
         let (addr, ops) = (service.http_address(), service.ops_address());
         let (flows, deliver) = (service.flows.clone(), service.deliver.clone());
+        let parts = service.parts();
         let key = make_key(&flows, "acme", &[Scope::Signup]).await;
         let stop = Stop::new();
         let running = {
@@ -152,6 +154,7 @@ impl TestApp {
             key,
             url,
             deliver,
+            parts,
             stop,
             running,
             _database: database,
@@ -213,6 +216,23 @@ impl TestApp {
                 n => dealt += n,
             }
         }
+    }
+
+    /// Closes the connections to the relay that are kept, so that the next mail begins with a greeting.
+    pub async fn forget_connections(&self) {
+        self.deliver.rest().await;
+    }
+
+    /// Reads one number from `/metrics`.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = send(self.ops, "GET", "/metrics", &[], b"").await.body;
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")));
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        value
+            .and_then(|v| v.parse().ok())
+            .unwrap_or_else(|| panic!("{name} in\n{text}"))
     }
 
     /// Numbers every event.
@@ -310,9 +330,53 @@ impl TestApp {
         sql::dump(&self.url).await
     }
 
-    /// Reloads another configuration, as SIGHUP does.
+    /// Reads another configuration of this confirmd.
     pub fn config(&self, lists: &str, settings: &str) -> Config {
         config(&self.dir, &self.url, self.peer.addr(), lists, settings)
+    }
+
+    /// Puts other lists in force, as SIGHUP does.
+    pub async fn reload(&self, lists: &str) {
+        let config = self.config(lists, "");
+        let reloaded = self.parts.reload(&config).await;
+        reloaded.unwrap_or_else(|e| panic!("{e:#}"));
+    }
+
+    /// Stops the service; its database, its folder and its peer stay.
+    pub async fn end(&mut self) {
+        self.stop.trigger_soft();
+        (&mut self.running).await.expect("the service ends");
+    }
+
+    /// Fetches with an API key.
+    pub async fn get(&self, path: &str, key: &str) -> Response {
+        let bearer = format!("Bearer {key}");
+        send(self.addr, "GET", path, &[("authorization", &bearer)], b"").await
+    }
+
+    /// Says what became of a signup, as in `sent offers=confirmed weekly=withheld`.
+    pub async fn outcome(&self, signup: &str) -> String {
+        let id = match self.db {
+            Db::Sqlite => format!("x'{}'", signup.replace('-', "")),
+            Db::Postgres => format!("'{signup}'"),
+        };
+        let state = format!("select state from signup where id = {id}");
+        let lists = format!(
+            "select list || '=' || state from signup_list where signup = {id} order by list"
+        );
+        let mut words = self.sql(&state).await;
+        words.extend(self.sql(&lists).await);
+        words.join(" ")
+    }
+
+    /// Counts rows.
+    pub async fn count(&self, table: &str) -> usize {
+        let query = match self.db {
+            Db::Sqlite => format!("select cast(count(*) as text) from {table}"),
+            Db::Postgres => format!("select count(*)::text from {table}"),
+        };
+        let rows = self.sql(&query).await;
+        rows[0].parse().expect("a number")
     }
 }
 
@@ -357,8 +421,15 @@ pub fn config(dir: &TempDir, url: &str, relay: SocketAddr, lists: &str, settings
 "#
     );
     std::fs::write(&file, text).expect("a file");
+    let env = environment(dir, url, relay);
+    let config = Config::load(Some(&file), env.into_iter());
+    config.unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// What a test sets in the environment, whether confirmd runs in this process or in another.
+pub fn environment(dir: &TempDir, url: &str, relay: SocketAddr) -> Vec<(String, String)> {
     let set = |key: &str, value: String| (format!("CONFIRMD_{key}"), value);
-    let env = [
+    vec![
         set("SERVER__LISTEN", "127.0.0.1:0".to_owned()),
         set(
             "SERVER__PUBLIC_URL",
@@ -373,7 +444,5 @@ pub fn config(dir: &TempDir, url: &str, relay: SocketAddr, lists: &str, settings
         set("ROLES__DELIVER", "false".to_owned()),
         set("ROLES__SEQUENCE", "false".to_owned()),
         set("ROLES__SWEEP", "false".to_owned()),
-    ];
-    let config = Config::load(Some(&file), env.into_iter());
-    config.unwrap_or_else(|e| panic!("{e}"))
+    ]
 }

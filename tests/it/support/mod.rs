@@ -1,13 +1,17 @@
 //! What the tests stand on.
 
 pub mod app;
+pub mod daemon;
 pub mod http;
 pub mod links;
+pub mod load;
 pub mod mail;
 pub mod out;
 pub mod peer;
 pub mod postgres;
 pub mod process;
+pub mod serve;
+pub mod sink;
 pub mod source;
 pub mod sql;
 pub mod webdriver;

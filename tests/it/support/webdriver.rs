@@ -16,6 +16,9 @@ use super::process::Supervised;
 /// The key under which WebDriver passes an element's reference (section 11).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// What chromedriver says of an element whose page has gone, before and after it has noticed.
+const GONE: [&str; 2] = ["stale element", "does not belong to the document"];
+
 /// One browser window with a profile of its own; both go with the value.
 #[derive(Debug)]
 pub struct Browser {
@@ -110,8 +113,19 @@ impl Browser {
 
     /// Reads the page as a person does: the text that is rendered.
     pub async fn text(&self) -> String {
-        let body = self.find(By::Css("body")).await.pop().expect("a body");
-        string(&self.get(&format!("element/{body}/text")).await)
+        loop {
+            let Some(body) = self.find(By::Css("body")).await.pop() else {
+                // Between two pages there is nothing to read.
+                return String::new();
+            };
+            let path = format!("/session/{}/element/{body}/text", self.session);
+            match answer(self.port, "GET", &path, Value::Null).await {
+                Ok(text) => return string(&text),
+                // Another page came between the two commands.
+                Err(said) if GONE.iter().any(|gone| said.contains(gone)) => {}
+                Err(said) => panic!("{said}"),
+            }
+        }
     }
 
     /// Finds all elements that match, as references.
@@ -131,7 +145,7 @@ impl Browser {
             .collect()
     }
 
-    /// Clicks the one element that matches, and waits for the page it leads to.
+    /// Clicks the one element that matches. The page that it leads to may come a moment later: wait for what it says.
     pub async fn click(&self, by: By<'_>) {
         let element = self.one(by).await;
         self.post(&format!("element/{element}/click"), json!({}))
@@ -143,6 +157,18 @@ impl Browser {
         let element = self.one(by).await;
         self.post(&format!("element/{element}/value"), json!({ "text": text }))
             .await;
+    }
+
+    /// Goes into the one frame that matches; from then on everything is looked for in it.
+    pub async fn enter(&self, by: By<'_>) {
+        let frame = self.one(by).await;
+        self.post("frame", json!({ "id": { ELEMENT: frame } }))
+            .await;
+    }
+
+    /// Comes back from all frames.
+    pub async fn leave(&self) {
+        self.post("frame", json!({ "id": null })).await;
     }
 
     /// Writes what is shown to a PNG file.
@@ -215,8 +241,14 @@ impl Drop for Browser {
     }
 }
 
-/// Sends one WebDriver command; a connection each is fast enough on loopback.
+/// Sends one WebDriver command that must succeed.
 async fn call(port: u16, method: &str, path: &str, body: Value) -> Value {
+    let answer = answer(port, method, path, body).await;
+    answer.unwrap_or_else(|said| panic!("{said}"))
+}
+
+/// Sends one WebDriver command; a connection each is fast enough on loopback. A refusal is returned with what was asked.
+async fn answer(port: u16, method: &str, path: &str, body: Value) -> Result<Value, String> {
     let body = if body.is_null() {
         String::new()
     } else {
@@ -250,8 +282,10 @@ async fn call(port: u16, method: &str, path: &str, body: Value) -> Value {
         .await
         .expect("chromedriver answers");
     let said = String::from_utf8_lossy(&answer);
-    assert!(head.starts_with("HTTP/1.1 200"), "{method} {path}: {said}");
-    serde_json::from_str::<Value>(&said).expect("JSON from chromedriver")["value"].take()
+    if !head.starts_with("HTTP/1.1 200") {
+        return Err(format!("{method} {path}: {said}"));
+    }
+    Ok(serde_json::from_str::<Value>(&said).expect("JSON from chromedriver")["value"].take())
 }
 
 fn request(method: &str, path: &str, port: u16, body: &str) -> String {

@@ -239,6 +239,7 @@ impl Peer {
             "8BITMIME",
             "ENHANCEDSTATUSCODES",
             "SMTPUTF8",
+            "AUTH PLAIN LOGIN",
         ];
         Builder {
             crypt: Crypt::Clear,

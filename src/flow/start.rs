@@ -1,0 +1,52 @@
+//! The last look at a mail, before the write that carries DATA.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Flows;
+use super::claim::is_held;
+use super::work::Work;
+use crate::domain::delivery::MessageKind;
+use crate::domain::signup::{Confirm, confirm};
+use crate::store::Error;
+use crate::store::message::Message;
+
+/// A mail that is about to be sent.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Which.
+    pub message: Message,
+    /// Under which claim.
+    pub claim: Uuid,
+}
+
+/// Looks once more, before the write that carries DATA, and renews the lease over what follows.
+///
+/// # Errors
+/// When the database refuses; then none may be sent.
+pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Error> {
+    let mut tx = flows.pool.begin().await?;
+    let now = flows.clock.now();
+    let lease = tx.lease_clock(now).await? + flows.settings.long_lease();
+    let claims: Vec<_> = batch.iter().map(|s| (s.message.id, s.claim)).collect();
+    let held = tx.renew(&claims, lease).await?;
+    let signups: Vec<_> = batch.iter().filter_map(|s| s.message.signup).collect();
+    let mut work = Work::read_signups(&flows, &mut tx, &signups).await?;
+    work.read_ledgers(&mut tx).await?;
+    tx.commit().await?;
+    let wanted = |message: &Message| match (message.kind, message.signup) {
+        (MessageKind::Confirmation, Some(id)) => work.signup(id).is_some_and(|signup| {
+            let open = work.lists(id).iter().any(|list| {
+                message.lists.iter().any(|about| about.list == list.list)
+                    && confirm(work.standing(signup, list), now) == Confirm::Yes
+            });
+            open && !is_held(&flows, &work, signup, now)
+        }),
+        _ => true,
+    };
+    let answers = batch.iter();
+    Ok(answers
+        .map(|s| held.contains(&(s.message.id, s.claim)) && wanted(&s.message))
+        .collect())
+}

@@ -1,0 +1,30 @@
+//! What EHLO brings to light.
+
+use lettre::transport::smtp::authentication::Mechanism;
+use smtp_proto::{AUTH_LOGIN, AUTH_PLAIN, EXT_PIPELINING, EXT_START_TLS, EhloResponse};
+
+use super::wire::Heard;
+
+/// What the relay says that it can do.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Capabilities {
+    pub(super) starttls: bool,
+    pub(super) pipelining: bool,
+    pub(super) auth: Option<Mechanism>,
+}
+
+impl Capabilities {
+    /// Reads the last reply, which must be the one to EHLO.
+    pub(super) fn read(heard: &Heard) -> Capabilities {
+        let Ok(hello) = EhloResponse::parse(&mut heard.bytes().iter()) else {
+            return Capabilities::default();
+        };
+        let mechanism = |bit, mechanism| (hello.auth() & bit != 0).then_some(mechanism);
+        Capabilities {
+            starttls: hello.has_capability(EXT_START_TLS),
+            pipelining: hello.has_capability(EXT_PIPELINING),
+            auth: mechanism(AUTH_PLAIN, Mechanism::Plain)
+                .or_else(|| mechanism(AUTH_LOGIN, Mechanism::Login)),
+        }
+    }
+}

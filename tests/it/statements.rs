@@ -1,0 +1,163 @@
+//! Nobody learns from a signup what is known of an address: the statements, their rows and the answer are the same.
+
+use confirmd::flow::api_key::Scope;
+
+use crate::support::app::{Db, TestApp, both, signup};
+use crate::support::http::{Response, send};
+use crate::support::out;
+use crate::support::serve::{Serve, Statement};
+
+/// What can be known of an address on the list that is signed up for.
+const STATES: [&str; 14] = [
+    "new",
+    "pending",
+    "confirmed",
+    "declined",
+    "held",
+    "unsubscribed",
+    "objected",
+    "erased",
+    "attested",
+    "undeliverable",
+    "lapsed",
+    "unproven",
+    "withheld",
+    "elsewhere",
+];
+
+/// Brings an address into a state, by what people do where the flow is there, by SQL where it is not.
+async fn bring(app: &TestApp, email: &str, state: &str) {
+    let leave = async || {
+        let mail = app.subscribe(email, &["weekly"]).await;
+        let page = app.open(&mail.confirm()).await;
+        app.unsubscribe_links(&page).pop().expect("a way out")
+    };
+    match state {
+        "new" => {}
+        "pending" => {
+            app.mail_for(email, &["weekly"]).await;
+        }
+        "confirmed" => {
+            app.subscribe(email, &["weekly"]).await;
+        }
+        "declined" | "held" => {
+            let mail = app.mail_for(email, &["weekly"]).await;
+            let form = if state == "held" {
+                "reason=not_me"
+            } else {
+                "reason=no"
+            };
+            assert_eq!(app.press(&mail.decline(), form).await.status, 200);
+        }
+        "unsubscribed" => {
+            let link = leave().await;
+            assert_eq!(app.one_click(&link).await.status, 200);
+        }
+        "withheld" => {
+            app.mail_for(email, &["weekly"]).await;
+            let second = app.sign_up(email, &["weekly"]).await;
+            app.deliver().await;
+            assert_eq!(app.outcome(&second).await, "withheld weekly=withheld");
+        }
+        "elsewhere" => {
+            let key = app.make_key("other", &[Scope::Signup]).await;
+            let body = signup(email, &["tips"]).to_string();
+            out::secret(email);
+            let answer = app.post_json("/v1/signups", &key, &[], &body).await;
+            assert_eq!(answer.status, 202, "{}", answer.body);
+            app.deliver().await;
+        }
+        "erased" => {
+            app.subscribe(email, &["weekly"]).await;
+            let person = format!("(select id from subscriber where email = '{email}')");
+            let at = match app.db {
+                Db::Sqlite => "1",
+                Db::Postgres => "now()",
+            };
+            for statement in [
+                format!(
+                    "insert into tombstone (subscription, sender, list, identity, erased_at)
+                     select s.id, p.sender, s.list, p.identity, {at} from subscription s
+                     join subscriber p on p.id = s.subscriber where p.email = '{email}'"
+                ),
+                format!("delete from subscription where subscriber = {person}"),
+                format!("delete from message where subscriber = {person}"),
+                format!(
+                    "delete from signup_list where signup in (select id from signup where email = '{email}')"
+                ),
+                format!("delete from signup where subscriber = {person}"),
+                format!("delete from subscriber where email = '{email}'"),
+            ] {
+                assert_eq!(app.execute(&statement).await, Ok(1), "{statement}");
+            }
+        }
+        other => {
+            app.subscribe(email, &["weekly"]).await;
+            let raise = i64::from(other == "objected");
+            let statement = format!(
+                "update subscription set state = '{other}', counter = counter + {raise}
+                 where subscriber in (select id from subscriber where email = '{email}')"
+            );
+            assert_eq!(app.execute(&statement).await, Ok(1));
+        }
+    }
+}
+
+/// Statements that are no part of a signup: API keys are looked up once a second, queues are measured every ten, and a new
+/// connection sets itself up. Everything else that is run meanwhile belongs to the signup.
+const APART: [&str; 6] = [
+    "select id, sender, scopes, hash, created_at, revoked_at from api_key",
+    "select (select count(*) from message where state = 'queued')",
+    "select size, (select count(*) from event where seq is null) from trail_head",
+    "begin read only",
+    "SELECT pg_type.oid",
+    "PRAGMA journal_mode = ",
+];
+
+fn of_the_signup(statements: Vec<Statement>) -> Vec<Statement> {
+    let apart = |s: &Statement| APART.iter().any(|text| s.text.starts_with(text));
+    let statements = statements.into_iter();
+    statements.filter(|s| !apart(s)).collect()
+}
+
+/// The answer but for the id and the time of day.
+fn bytes(answer: &Response) -> (u16, Vec<(String, String)>, usize) {
+    let headers = answer.headers.iter().filter(|(name, _)| name != "date");
+    (answer.status, headers.cloned().collect(), answer.body.len())
+}
+
+both!(a_signup_runs_the_same_statements_whatever_is_known, |db| {
+    let mut app = TestApp::start(db).await;
+    let address = |state: &str, round: usize| format!("{state}.{round}@example.org");
+    for state in STATES {
+        for round in 0..2 {
+            bring(&app, &address(state, round), state).await;
+        }
+    }
+    app.end().await;
+    let mut serve = Serve::start(&app);
+    let bearer = format!("Bearer {}", app.key);
+    let mut sign_up = async |email: &str| {
+        out::secret(email);
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let body = signup(email, &["weekly"]).to_string();
+        let answer = send(serve.addr, "POST", "/v1/signups", &headers, body.as_bytes()).await;
+        let statements = of_the_signup(serve.statements_until("signup.accepted"));
+        (bytes(&answer), statements)
+    };
+    let expected = sign_up("first.of.all@example.org").await;
+    assert_eq!(expected.0.0, 202);
+    // Address, subscriber, signup, its list, message, event: a row each.
+    let wrote: u64 = expected.1.iter().map(|s| s.wrote).sum();
+    assert_eq!(wrote, 6, "{:#?}", expected.1);
+    for round in 0..2 {
+        for state in STATES {
+            let (answer, statements) = sign_up(&address(state, round)).await;
+            assert_eq!(answer, expected.0, "{state}");
+            assert_eq!(statements, expected.1, "{state}");
+        }
+    }
+});

@@ -1,0 +1,216 @@
+//! The trail: what was written once cannot be changed, numbers have no gap, and the program prints them in their order.
+
+use serde_json::Value;
+
+use crate::support::app::{Db, TestApp, both, signup};
+use crate::support::serve;
+
+/// Two events with numbers and one without, all with every column set that an event may have.
+async fn begin(db: Db) -> TestApp {
+    let app = TestApp::start(db).await;
+    app.subscribe("trail@example.org", &["weekly"]).await;
+    app.sequence().await;
+    app.sign_up("unnumbered@example.org", &["weekly"]).await;
+    app
+}
+
+/// Refused, and by nothing else than the rule itself.
+async fn refused(app: &TestApp, statement: &str) {
+    let done = app.execute(statement).await;
+    let error = done.expect_err(statement);
+    assert!(error.contains("append-only"), "{statement}: {error}");
+}
+
+both!(no_column_of_an_event_can_be_changed, |db| {
+    let app = begin(db).await;
+    let before = app.dump().await;
+    let (id, time) = match db {
+        Db::Sqlite => ("x'00000000000070008000000000000000'", "7"),
+        Db::Postgres => ("'00000000-0000-7000-8000-000000000000'", "now()"),
+    };
+    for (column, value) in [
+        ("id", id),
+        ("type", "'key.revoked'"),
+        ("time", time),
+        ("sender", "'other'"),
+        ("sender", "null"),
+        ("list", "'tips'"),
+        ("subscriber", id),
+        ("signup", id),
+        ("message", id),
+        ("data", "'{}'"),
+        ("seq", "null"),
+        ("seq", "seq + 1000"),
+        ("seq", "seq"),
+        ("type", "type"),
+    ] {
+        for rows in ["seq is not null", "seq is null", "seq = 1"] {
+            let statement = format!("update event set {column} = {value} where {rows}");
+            refused(&app, &statement).await;
+        }
+        // With its number at the same time.
+        if column != "seq" && column != value {
+            let statement =
+                format!("update event set {column} = {value}, seq = 5000 where seq is null");
+            refused(&app, &statement).await;
+        }
+    }
+    // PostgreSQL refuses the identity itself.
+    let moved = app.execute("update event set ord = ord + 1000").await;
+    assert!(moved.is_err());
+    assert_eq!(app.dump().await, before);
+});
+
+both!(no_event_can_be_taken_away_or_written_over, |db| {
+    let app = begin(db).await;
+    let before = app.dump().await;
+    for statement in [
+        "delete from event",
+        "delete from event where seq = 1",
+        "delete from event where seq is null",
+    ] {
+        refused(&app, statement).await;
+    }
+    let columns = "id, type, time, sender, list, subscriber, signup, message, data";
+    let upsert = format!(
+        "insert into event ({columns}) select {columns} from event where true on conflict (id) do update set type = 'key.revoked'"
+    );
+    refused(&app, &upsert).await;
+    let numbered = format!(
+        "insert into event ({columns}, seq) select {}, type, time, sender, list, subscriber, signup, message, data, 5000 from event where seq = 1",
+        match db {
+            Db::Sqlite => "randomblob(16)",
+            Db::Postgres => "gen_random_uuid()",
+        }
+    );
+    refused(&app, &numbered).await;
+    match db {
+        Db::Sqlite => {
+            let fresh = "randomblob(16), 'key.revoked', time, sender, list, subscriber, signup, message, data";
+            for statement in [
+                format!("insert or replace into event ({columns}) select {columns} from event where seq = 1"),
+                format!("replace into event ({columns}) select {columns} from event where seq is null"),
+                format!("insert or replace into event (ord, {columns}) select ord, {fresh} from event where seq = 1"),
+                format!("insert or replace into event ({columns}, seq) select {fresh}, seq from event where seq = 1"),
+                "update or replace event set seq = 1 where seq is null".to_owned(),
+                "update or replace event set id = (select id from event where seq = 1) where seq = 2".to_owned(),
+            ] {
+                refused(&app, &statement).await;
+            }
+        }
+        Db::Postgres => {
+            for statement in [
+                "truncate event",
+                "truncate event cascade",
+                "truncate trail_head, event restart identity",
+            ] {
+                refused(&app, statement).await;
+            }
+        }
+    }
+    assert_eq!(app.dump().await, before);
+});
+
+both!(numbers_are_given_without_gap_or_repeat, |db| {
+    let app = TestApp::start(db).await;
+    let crowd = |name: &'static str| {
+        let app = &app;
+        async move {
+            for n in 0..40 {
+                app.sign_up(&format!("{name}{n}@example.org"), &["weekly"])
+                    .await;
+                app.sequence().await;
+            }
+        }
+    };
+    tokio::join!(crowd("left"), crowd("right"), crowd("middle"));
+    let events = app.events().await;
+    let numbers: Vec<_> = events.iter().map(|e| e["seq"].as_i64().unwrap()).collect();
+    let expected: Vec<_> = (1..=i64::try_from(events.len()).unwrap()).collect();
+    assert_eq!(numbers, expected);
+    assert_eq!(events.len(), app.count("event").await);
+    assert_eq!(app.event_counts().await["signup.accepted"], 120);
+    // In the order in which they were written.
+    let id = match db {
+        Db::Sqlite => "lower(hex(id))",
+        Db::Postgres => "replace(id::text, '-', '')",
+    };
+    let written = app
+        .sql(&format!("select {id} from event order by ord"))
+        .await;
+    let told: Vec<_> = events
+        .iter()
+        .map(|e| e["id"].as_str().unwrap().replace('-', ""))
+        .collect();
+    assert_eq!(told, written);
+    assert_eq!(
+        app.count(&format!("trail_head where size = {}", events.len()))
+            .await,
+        1
+    );
+    // Nobody is given a number twice.
+    app.sequence().await;
+    assert_eq!(app.events().await, events);
+});
+
+both!(the_program_prints_the_trail, |db| {
+    let app = begin(db).await;
+    let tail = |words: &[&str]| {
+        let words = [&["events", "tail", "--format", "json"], words].concat();
+        let done = serve::command(&app, &words);
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        let printed = String::from_utf8(done.stdout).unwrap();
+        let lines = printed
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        lines.collect::<Vec<Value>>()
+    };
+    // An event without a number is not yet in the trail.
+    let numbered = app.count("event where seq is not null").await;
+    assert_eq!(tail(&["--after", "0"]).len(), numbered);
+    let answer = app
+        .post_signup(&signup("printed@example.org", &["weekly", "offers"]))
+        .await;
+    let events = app.events().await;
+    assert_eq!(events.len(), numbered + 2);
+    assert_eq!(tail(&["--after", "0"]), events);
+    assert_eq!(tail(&["--after", "3"]), events[3..]);
+    let last = events.len().to_string();
+    assert!(tail(&["--after", &last]).is_empty());
+    assert_eq!(
+        tail(&[]),
+        events[events.len().saturating_sub(10)..],
+        "the last ten"
+    );
+    let newest = events.last().unwrap();
+    assert_eq!(newest["type"], "signup.accepted");
+    assert_eq!(newest["signup"], answer.json()["id"]);
+    assert_eq!(newest["lists"], serde_json::json!(["weekly", "offers"]));
+    for member in [
+        "seq",
+        "id",
+        "type",
+        "time",
+        "sender",
+        "list",
+        "subscriber",
+        "signup",
+        "message",
+    ] {
+        assert!(
+            newest.get(member).is_some(),
+            "{member} is missing: {newest}"
+        );
+    }
+
+    let text = serve::command(&app, &["events", "tail", "--after", "0"]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert_eq!(text.lines().count(), events.len());
+    for (line, event) in text.lines().zip(&events) {
+        assert!(line.contains(event["type"].as_str().unwrap()), "{line}");
+    }
+});
