@@ -111,6 +111,12 @@ fn one_list(name: &str, mut table: Table, senders: &[String]) -> Option<List> {
         ("material", Change::Material),
     ];
     let id = named::<ListId>(name, &table);
+    if name == "all" {
+        table.fault_here(
+            "means every list where somebody confirms",
+            "give the list another name",
+        );
+    }
     let sender = table.required("sender", "\"acme\"", |value| known_sender(value, senders));
     let title = table.required("title", "{ en = \"Weekly news\" }", by_language);
     let example = "{ en = \"Yes, mail me the weekly news of Acme B.V.\" }";

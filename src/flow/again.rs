@@ -41,7 +41,7 @@ pub async fn again(flows: &Arc<Flows>, id: SignupId) -> Result<Outcome, Error> {
     };
     let expired = view.lists.iter();
     let expired: Vec<_> = expired
-        .filter(|list| list.confirm == Confirm::Expired && !list.closed)
+        .filter(|list| list.confirm == Confirm::Expired && !list.closed && !list.is_subscribed())
         .collect();
     if expired.is_empty() {
         return Ok(Outcome::NotPossible(view));

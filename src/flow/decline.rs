@@ -120,7 +120,8 @@ fn say_no(
     let unwanted = |state| matches!(state, ListState::Declined | ListState::Expired);
     let any = work.lists(signup.id).iter().any(|l| unwanted(l.state));
     let held = work.ledger(signup.mailbox);
-    if how.holds() && any && held.held_until(&signup.sender, now).is_none() {
+    let was_not_them = how == Decline::NotMe && !outcome.unsubscribed.is_empty();
+    if how.holds() && (any || was_not_them) && held.held_until(&signup.sender, now).is_none() {
         let until = now + flows.settings.limits.hold;
         work.change_ledger(signup.mailbox)
             .hold(&signup.sender, until);

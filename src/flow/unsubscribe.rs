@@ -119,6 +119,7 @@ pub async fn unsubscribe(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Out
         let view = SubscriptionView {
             subscription: subscription.unwrap_or_else(|| current.clone()),
             facts: entry.facts.clone(),
+            closed: entry.closed,
         };
         if left {
             let goodbye = press.how == How::Page

@@ -7,6 +7,7 @@ use super::{Flows, InForce};
 use crate::domain::id::{SignupId, SubscriptionId};
 use crate::domain::list::Facts;
 use crate::domain::signup::{Confirm, ListState, Refuse, confirm, refuse};
+use crate::domain::subscription::State;
 use crate::domain::time::Timestamp;
 use crate::store::signup::{Signup, SignupList};
 use crate::store::subscriber::Subscription;
@@ -41,12 +42,28 @@ pub struct ListView {
     pub refuse: Refuse,
 }
 
+impl ListView {
+    /// Tells whether the person is subscribed, through whichever signup.
+    pub fn is_subscribed(&self) -> bool {
+        let state = self.subscription.as_ref().map(|s| s.state);
+        matches!(state, Some(State::Confirmed | State::Attested))
+    }
+}
+
 impl SignupView {
     /// Returns the lists that were in the mail.
     pub fn offered(&self) -> impl Iterator<Item = &ListView> {
         self.lists
             .iter()
             .filter(|list| list.row.state != ListState::Withheld)
+    }
+
+    /// Returns the page where one signs up for the first of the lists that has one and still exists.
+    pub fn signup_url(&self) -> Option<String> {
+        let lists = self.lists.iter().filter(|list| !list.closed);
+        lists
+            .flat_map(|list| list.facts.list.signup_url.clone())
+            .next()
     }
 }
 
@@ -57,6 +74,8 @@ pub struct SubscriptionView {
     pub subscription: Subscription,
     /// The list as it is now, or was when it was closed.
     pub facts: Arc<Facts>,
+    /// Whether the list has been taken out of the configuration.
+    pub closed: bool,
 }
 
 /// Reads a signup.
@@ -116,10 +135,10 @@ pub async fn subscription(
     Ok(found.pop().and_then(|subscription| {
         let in_force = flows.in_force();
         let entry = in_force.catalog.list(&subscription.list)?;
-        let facts = entry.facts.clone();
         Some(SubscriptionView {
             subscription,
-            facts,
+            facts: entry.facts.clone(),
+            closed: entry.closed,
         })
     }))
 }

@@ -71,6 +71,8 @@ pub enum OtherState {
     Declined,
     /// Left, objected or erased after asking.
     Ended,
+    /// The link's time ran out before.
+    Expired,
     /// Not in this mail.
     NotOffered,
     /// Taken out of the configuration.
@@ -92,6 +94,8 @@ pub struct ConfirmedPage {
     pub other: Vec<OtherList>,
     /// Where a further yes goes (POST); needed where `open` is not empty.
     pub confirm_action: String,
+    /// Where a new mail for what expired can be asked for (POST), if it can.
+    pub again_action: Option<String>,
     /// Where the backend wants to lead the person on.
     pub redirect_url: Option<String>,
     /// The receipt, where there is one.

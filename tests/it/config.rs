@@ -222,6 +222,11 @@ fn every_mistake_is_told_with_its_key_and_its_remedy() {
         ),
         (
             "[lists.weekly]",
+            "[lists.all]",
+            "lists.all: means every list where somebody confirms; give the list another name",
+        ),
+        (
+            "[lists.weekly]",
             "[lists.\"Weekly news\"]",
             "lists.Weekly news: is not a name: 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit; name the section so",
         ),

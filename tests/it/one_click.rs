@@ -9,6 +9,8 @@ use crate::support::app::{TestApp, both, path};
 use crate::support::http::{Connection, Response, send};
 use crate::support::links::{MORE, erase, forged, fresh, put_in_force, subscribed, unknown, with};
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 const PRESS: &[u8] = b"List-Unsubscribe=One-Click";
 
@@ -101,7 +103,7 @@ fn assert_done(answer: &Response, name: &str) {
 }
 
 /// Presses in one way; the state is read right after the answer, from outside.
-async fn presses(app: &TestApp, name: &str, headers: &[(&str, &str)], body: &[u8]) {
+async fn presses(app: &TestApp, name: &str, headers: Headers<'_>, body: &[u8]) {
     for way in [Unsubscribe, Decline] {
         let email = format!("{}.{way:?}@example.org", name.replace(' ', ".")).to_lowercase();
         let link = way.link(app, &email).await;
@@ -144,6 +146,10 @@ both!(the_headers_of_a_mail_are_exactly_the_pair, |db| {
             lines, pair,
             "these two, once each, on a line each, and none other"
         );
+        assert!(
+            mail.text.contains(&link) && mail.html.contains(&link),
+            "the link to press"
+        );
         // The page is the same URI, and opening it does nothing.
         let before = app.dump().await;
         assert_eq!(app.open(&link).await.status, 200);
@@ -165,8 +171,7 @@ both!(any_body_or_none_is_a_press, |db| {
         "application/x-www-form-urlencoded;charset=iso-8859-1",
     );
     let json = ("content-type", "application/json");
-    type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], &'c [u8]);
-    let cases: &[Case<'_>] = &[
+    let cases: &[(&str, Headers, &[u8])] = &[
         ("urlencoded", &[FORM], PRESS),
         ("charset", &[charset], PRESS),
         ("other charset", &[latin], PRESS),
@@ -224,7 +229,7 @@ both!(any_body_or_none_is_a_press, |db| {
 
 both!(what_comes_along_makes_no_difference, |db| {
     let app = TestApp::start(db).await;
-    let cases: &[(&str, &[(&str, &str)])] = &[
+    let cases: &[(&str, Headers)] = &[
         ("origin", &[FORM, ("origin", "https://evil.example")]),
         (
             "null origin",

@@ -147,9 +147,11 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
     let sender = super::face(&first.facts.sender);
     let action = format!("{}{token}", Purpose::Confirm.path());
     let is_open = |list: &&ListView| list.confirm == Confirm::Yes && !list.closed;
+    // Who subscribed through another signup is told so, whatever became of this one.
     let is_confirmed = |list: &&ListView| {
         let again = matches!(list.confirm, Confirm::Again | Confirm::Already);
-        again && list.subscription.is_some()
+        let known = list.subscription.is_some() && (again || list.is_subscribed());
+        known && !is_open(list) && !list.closed
     };
     let open: Vec<ListFace> = view
         .lists
@@ -166,12 +168,15 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
             false => Confirmed::Now,
         };
         let lists = view.lists.iter().filter(is_confirmed);
+        let mut rest = view.lists.iter().filter(rest);
+        let expired = rest.any(|list| list.confirm == Confirm::Expired && !list.closed);
         let content = ConfirmedPage {
             sender,
             when,
             lists: lists.map(|list| confirmed(app, view, list, when)).collect(),
             open,
             other: other.collect(),
+            again_action: expired.then(|| format!("{action}/again")),
             confirm_action: action,
             redirect_url: view.signup.redirect.clone(),
             receipt_url: None,
@@ -211,6 +216,7 @@ fn other(view: &SignupView, list: &ListView) -> OtherList {
     let state = match list.confirm {
         _ if list.closed => OtherState::Closed,
         Confirm::Declined => OtherState::Declined,
+        Confirm::Expired => OtherState::Expired,
         Confirm::NotOffered => OtherState::NotOffered,
         _ => OtherState::Ended,
     };
@@ -289,7 +295,7 @@ fn ended(
             .map(|list| list.facts.list.title_in(locale).to_owned())
             .collect(),
         again_action,
-        signup_url: first.and_then(|facts| facts.list.signup_url.clone()),
+        signup_url: view.signup_url(),
     };
     page(app, status, locale, &content)
 }

@@ -107,11 +107,15 @@ fn wish(body: &[u8]) -> Wish {
 }
 
 fn already(view: &SignupView) -> Declined {
-    let declined = |list: &view::ListView| list.row.state == ListState::Declined;
-    match view.lists.iter().any(declined) {
+    match view.lists.iter().any(stays_declined) {
         true => Declined::Already,
         false => Declined::Nothing,
     }
+}
+
+/// Who said no here and yes to a later mail is subscribed.
+fn stays_declined(list: &view::ListView) -> bool {
+    list.row.state == ListState::Declined && !list.is_subscribed()
 }
 
 fn titles(view: &SignupView, which: impl Fn(&view::ListView) -> bool) -> Vec<String> {
@@ -135,7 +139,7 @@ fn result(
     let named = |names: &[ListId]| titles(view, |list| names.contains(&list.row.list));
     let declined = match outcome {
         Declined::Done => named(declined),
-        _ => titles(view, |list| list.row.state == ListState::Declined),
+        _ => titles(view, stays_declined),
     };
     let content = DeclinedPage {
         sender: face(&first.facts.sender),
@@ -147,7 +151,7 @@ fn result(
             everywhere: view.held_everywhere,
         }),
         action: format!("{}{token}", Purpose::Decline.path()),
-        signup_url: first.facts.list.signup_url.clone(),
+        signup_url: view.signup_url(),
     };
     page(app, StatusCode::OK, &view.signup.locale, &content)
 }

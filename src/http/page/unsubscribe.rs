@@ -84,12 +84,13 @@ pub async fn press(
 
 fn left(app: &App, view: &SubscriptionView, outcome: Unsubscribed) -> Response {
     let locale = &view.subscription.locale;
+    let signup_url = view.facts.list.signup_url.clone();
     let content = UnsubscribedPage {
         sender: Some(face(&view.facts.sender)),
         title: view.facts.list.title_in(locale).to_owned(),
         outcome,
         by_address_url: None,
-        signup_url: view.facts.list.signup_url.clone(),
+        signup_url: signup_url.filter(|_| !view.closed),
     };
     page(app, StatusCode::OK, locale, &content)
 }

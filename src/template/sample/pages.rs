@@ -32,7 +32,7 @@ pub(in crate::template) fn pages() -> Vec<PageSample> {
 
 fn others() -> Vec<OtherList> {
     use OtherState::*;
-    [Confirmed, Declined, Ended, NotOffered, Closed]
+    [Confirmed, Declined, Ended, Expired, NotOffered, Closed]
         .into_iter()
         .map(|state| OtherList {
             title: "Yearly report".to_owned(),
@@ -77,12 +77,14 @@ fn confirm_pages() -> Vec<PageSample> {
         open: Vec::new(),
         other: Vec::new(),
         confirm_action: url("c"),
+        again_action: None,
         redirect_url: Some("https://acme.example/thanks".to_owned()),
         receipt_url: Some(url("r")),
     };
     let part = ConfirmedPage {
         open: vec![offers()],
-        other: others()[1..2].to_vec(),
+        other: others()[3..4].to_vec(),
+        again_action: Some(format!("{}/again", url("c"))),
         redirect_url: None,
         receipt_url: None,
         ..now.clone()

@@ -275,3 +275,98 @@ pub fn assert_page(page: &Response) {
         assert!(path.starts_with('/') && !path.starts_with("//"), "{path}");
     }
 }
+
+/// Returns what a person reads on a page: a line for each piece of text, buttons with what they send, links with where
+/// they lead. Tokens become `*`.
+pub fn read(page: &Response) -> String {
+    assert_page(page);
+    let (head, rest) = page.body.split_once("<style>").expect("a style");
+    let (_, body) = rest.split_once("</style>").expect("an end of the style");
+    let mut lines = vec![format!("status {}", page.status)];
+    let (mut form, mut goal) = (String::new(), None);
+    for piece in format!("{head}{body}").split('<').skip(1) {
+        let (tag, words) = piece.split_once('>').expect("an end of the tag");
+        let value = |name: &str| {
+            let (_, rest) = tag.split_once(&format!(" {name}=\""))?;
+            Some(plain(rest.split('"').next()?))
+        };
+        match tag.split_whitespace().next() {
+            Some("form") => form = hidden(&value("action").unwrap_or_default()),
+            Some("button") => {
+                let (name, value) = (value("name"), value("value"));
+                let sent = name
+                    .zip(value)
+                    .map(|(name, value)| format!(" {name}={value}"));
+                goal = Some(format!("POST {form}{}", sent.unwrap_or_default()));
+            }
+            Some("a") => goal = value("href").map(|link| hidden(&link)),
+            _ => {}
+        }
+        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !words.is_empty() {
+            lines.push(match goal.take() {
+                Some(goal) => format!("[{}] -> {goal}", plain(&words)),
+                None => plain(&words),
+            });
+        }
+    }
+    lines.join("\n")
+}
+
+fn plain(html: &str) -> String {
+    html.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&#x27;", "'")
+        .replace("&#39;", "'")
+        .replace("&#x2f;", "/")
+        .replace("&amp;", "&")
+}
+
+fn hidden(link: &str) -> String {
+    let mut link = link.to_owned();
+    for kind in ["/c/", "/d/", "/u/"] {
+        for found in mail::links(&link.clone(), kind) {
+            let (_, token) = found.split_once(kind).expect("a token");
+            link = link.replace(token, "*");
+        }
+    }
+    link
+}
+
+/// A button of a page: what it says, where it goes, what it sends.
+#[derive(Clone, Debug)]
+pub struct Button {
+    pub text: String,
+    pub action: String,
+    pub form: String,
+}
+
+/// Returns the buttons of a page.
+pub fn buttons(page: &Response) -> Vec<Button> {
+    let forms = page.body.split("<form ").skip(1);
+    let forms = forms.map(|form| {
+        let form = form.split("</form>").next().unwrap_or_default();
+        let (tag, button) = form.split_once("<button").expect("a button in each form");
+        let (attributes, text) = button.split_once('>').expect("an end of the tag");
+        let value = |of: &str, name: &str| {
+            let (_, rest) = of.split_once(&format!(" {name}=\""))?;
+            Some(plain(rest.split('"').next()?))
+        };
+        let pair = value(attributes, "name").zip(value(attributes, "value"));
+        Button {
+            text: plain(text.split('<').next().unwrap_or_default()),
+            action: value(tag, "action").expect("an action"),
+            form: pair.map_or(String::new(), |(name, value)| format!("{name}={value}")),
+        }
+    });
+    forms.collect()
+}
+
+/// Presses the button that says this.
+pub async fn press_button(app: &TestApp, page: &Response, text: &str) -> Response {
+    let all = buttons(page);
+    let button = all.iter().find(|button| button.text == text);
+    let button = button.unwrap_or_else(|| panic!("no button {text}: {}", read(page)));
+    app.press(&button.action, &button.form).await
+}
