@@ -261,8 +261,9 @@ impl Flows {
             | EventKind::MessageFailed
             | EventKind::MessageUnknown => {
                 let kind = how("kind").and_then(MessageKind::from_name);
+                let outcome = event.kind.as_str().trim_start_matches("message.");
                 self.metrics
-                    .message(kind.map_or("", MessageKind::as_str), event.kind.as_str());
+                    .message(kind.map_or("", MessageKind::as_str), outcome);
             }
             _ => {}
         }
