@@ -153,8 +153,7 @@ fn confirmation(
     if message.pinned.is_some() {
         // A further attempt: the same bytes or none.
         let wanted = message.lists.iter().any(|about| open.contains(about));
-        let held = work.ledger(signup.mailbox).held_until(&signup.sender, now);
-        if wanted && held.is_none() {
+        if wanted && !is_held(flows, work, signup, now) {
             return Ok(Decision::Send(Box::new(message), signup.expires_at));
         }
         work.change_ledger(signup.mailbox).settled(message.id, now);
@@ -209,6 +208,12 @@ fn confirmation(
     }
     message.lists = open;
     Ok(Decision::Send(Box::new(message), expires))
+}
+
+/// The mailbox said "that was not me", to this mail or to another of the sender.
+fn is_held(flows: &Flows, work: &Work, signup: &Signup, now: Timestamp) -> bool {
+    let ledger = work.ledger(signup.mailbox);
+    !flows.is_exempt(signup.mailbox) && ledger.held_until(&signup.sender, now).is_some()
 }
 
 /// Every list was confirmed already: one mail in a day says so, to whoever reads that mailbox.
@@ -352,19 +357,21 @@ pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Er
     let claims: Vec<_> = batch.iter().map(|s| (s.message.id, s.claim)).collect();
     let held = tx.renew(&claims, lease).await?;
     let signups: Vec<_> = batch.iter().filter_map(|s| s.message.signup).collect();
-    let work = Work::read_signups(&flows, &mut tx, &signups).await?;
+    let mut work = Work::read_signups(&flows, &mut tx, &signups).await?;
+    work.read_ledgers(&mut tx).await?;
     tx.commit().await?;
     let wanted = |message: &Message| match (message.kind, message.signup) {
         (MessageKind::Confirmation, Some(id)) => work.signup(id).is_some_and(|signup| {
-            work.lists(id).iter().any(|list| {
+            let open = work.lists(id).iter().any(|list| {
                 message.lists.iter().any(|about| about.list == list.list)
                     && confirm(work.standing(signup, list), now) == Confirm::Yes
-            })
+            });
+            open && !is_held(&flows, &work, signup, now)
         }),
         _ => true,
     };
     let answers = batch.iter();
     Ok(answers
-        .map(|s| held.contains(&s.message.id) && wanted(&s.message))
+        .map(|s| held.contains(&(s.message.id, s.claim)) && wanted(&s.message))
         .collect())
 }

@@ -1,5 +1,6 @@
 //! What became of an attempt is written down by whoever still holds the claim.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -9,10 +10,11 @@ use super::work::Work;
 use crate::clock::random;
 use crate::domain::delivery::{Answer, Attempt, LIFE, MessageKind, MessageState, Next, after};
 use crate::domain::event::EventKind;
+use crate::domain::id::MessageId;
 use crate::domain::signup::{ListState, SignupState};
 use crate::domain::time::Timestamp;
-use crate::store::Error;
 use crate::store::message::{Message, Settlement};
+use crate::store::{Error, Tx};
 
 /// How an attempt ended.
 #[derive(Clone, Debug)]
@@ -48,16 +50,15 @@ pub async fn settle(
 ) -> std::result::Result<Vec<Outcome>, Error> {
     let now = flows.clock.now();
     let plans: Vec<(Next, Settlement)> = batch.iter().map(|result| plan(result, now)).collect();
-    let mut rows: Vec<Settlement> = plans.iter().map(|(_, row)| row.clone()).collect();
-    rows.sort_by_key(|row| row.id);
+    let rows: Vec<Settlement> = plans.iter().map(|(_, row)| row.clone()).collect();
 
     let mut tx = flows.pool.begin().await?;
-    let settled = tx.settle(&rows).await?;
+    let settled = write(&mut tx, rows).await?;
     let signups: Vec<_> = batch.iter().filter_map(|r| r.message.signup).collect();
     let mut work = Work::lock_signups(&flows, &mut tx, &signups).await?;
     let mut outcomes = Vec::with_capacity(batch.len());
     for (result, (next, row)) in batch.iter().zip(&plans) {
-        if !settled.contains(&result.message.id) {
+        if !settled.contains(&(result.message.id, result.claim)) {
             outcomes.push(Outcome::TooLate);
             continue;
         }
@@ -66,6 +67,31 @@ pub async fn settle(
     }
     work.commit(&flows, tx).await?;
     Ok(outcomes)
+}
+
+/// Writes what still holds its claim, and returns it.
+///
+/// One process may bring two results of one mail, where the first one's lease had ended: each is judged by itself.
+async fn write(
+    tx: &mut Tx,
+    mut rows: Vec<Settlement>,
+) -> std::result::Result<BTreeSet<(MessageId, Uuid)>, Error> {
+    rows.sort_by_key(|row| row.id);
+    let mut settled = BTreeSet::new();
+    while !rows.is_empty() {
+        let (mut round, mut seen) = (Vec::new(), BTreeSet::new());
+        rows.retain(|row| {
+            let first = seen.insert(row.id);
+            if first {
+                round.push(row.clone());
+            }
+            !first
+        });
+        let held = tx.settle(&round).await?;
+        let held = round.iter().filter(|row| held.contains(&row.id));
+        settled.extend(held.map(|row| (row.id, row.claim)));
+    }
+    Ok(settled)
 }
 
 fn plan(result: &Result, now: Timestamp) -> (Next, Settlement) {

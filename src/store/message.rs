@@ -220,21 +220,22 @@ impl Tx {
         Ok(())
     }
 
-    /// Moves the end of leases and returns the mails whose claim still holds.
+    /// Moves the end of leases and returns the claims that still hold.
     pub async fn renew(
         &mut self,
         claims: &[(MessageId, Uuid)],
         lease_until: Timestamp,
-    ) -> Result<Vec<MessageId>, Error> {
+    ) -> Result<Vec<(MessageId, Uuid)>, Error> {
         const SQL: &str = "update message set lease_until = s.lease_until
             from {set} where message.id = s.id and message.claim = s.claim
-            returning message.id";
+            returning message.id, message.claim";
         let set = Set::new()
             .uuid("id", claims.iter().map(|(id, _)| id.0))
             .uuid("claim", claims.iter().map(|(_, claim)| *claim))
             .time("lease_until", claims.iter().map(|_| lease_until));
-        let rows: Vec<(Uuid,)> = self.rows(SQL, set).await?;
-        Ok(rows.into_iter().map(|(id,)| MessageId(id)).collect())
+        let rows: Vec<(Uuid, Uuid)> = self.rows(SQL, set).await?;
+        let held = rows.into_iter().map(|(id, claim)| (MessageId(id), claim));
+        Ok(held.collect())
     }
 
     /// Gives claimed mails back to the queue, where the claim still holds.
