@@ -4,6 +4,7 @@ mod support;
 
 mod api;
 mod config;
+mod delivery;
 mod dependencies;
 mod edges;
 mod habits;

@@ -325,6 +325,29 @@ impl TestApp {
         reloaded.unwrap_or_else(|e| panic!("{e:#}"));
     }
 
+    /// Puts another configuration in force, as SIGHUP does.
+    pub async fn reload_with(&self, lists: &str, settings: &str) -> anyhow::Result<()> {
+        self.parts.reload(&self.config(lists, settings)).await
+    }
+
+    /// Stops the service and starts it with another configuration on the same database, at the same time.
+    pub async fn restart_with(&mut self, lists: &str, settings: &str) {
+        self.end().await;
+        let config = self.config(lists, settings);
+        let service = Service::open(&config, self.clock.clone()).await;
+        let service = service.unwrap_or_else(|e| panic!("{e:#}"));
+        self.addr = service.http_address().expect("an address");
+        self.ops = service.ops_address().expect("an address");
+        self.flows = service.flows.clone();
+        self.deliver = service.deliver.clone();
+        self.parts = service.parts();
+        self.stop = Stop::new();
+        let stop = self.stop.clone();
+        self.running = tokio::spawn(async move {
+            service.run(&stop).await;
+        });
+    }
+
     /// Stops the service; its database, its folder and its peer stay.
     pub async fn end(&mut self) {
         self.stop.trigger_soft();

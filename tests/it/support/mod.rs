@@ -1,6 +1,8 @@
 //! What the tests stand on.
 
 pub mod app;
+pub mod daemon;
+pub mod driver;
 pub mod http;
 pub mod mail;
 pub mod out;
