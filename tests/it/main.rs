@@ -7,6 +7,7 @@ mod config;
 mod delivery;
 mod dependencies;
 mod edges;
+mod end_to_end;
 mod habits;
 mod journey;
 mod listen;

@@ -200,6 +200,11 @@ impl Home {
         }
     }
 
+    /// Returns every row of every table, in an order of its own.
+    pub async fn dump(&self) -> String {
+        sql::dump(&self.url).await
+    }
+
     /// Waits until every mail has ended and every event has its number.
     pub async fn idle(&self) {
         self.until("mails that wait", WAITING, 0).await;
