@@ -10,6 +10,7 @@ mod edges;
 mod end_to_end;
 mod habits;
 mod journey;
+mod kill;
 mod listen;
 mod mails;
 mod smtp;

@@ -35,7 +35,7 @@ mail = "1 s"
 rcpt = "1 s"
 data = "2 s"
 body = "2 s"
-dot = "5 s"
+dot = "15 s"
 [delivery]
 lease_margin = "1 s"
 poll = "200 ms"
@@ -187,7 +187,7 @@ impl Home {
 
     /// Asks until a query answers this number.
     pub async fn until(&self, what: &str, query: &str, wanted: usize) {
-        let end = Instant::now() + PATIENCE * 2;
+        let end = Instant::now() + PATIENCE * 3;
         let mut again = interval(Duration::from_millis(50));
         loop {
             again.tick().await;
