@@ -274,10 +274,10 @@ mod sink {
             }
             words.extend(["-d", &template, &port, "100"]);
             let mut process = Supervised::start(&[], "TERM", &folder, &words, &[]);
-            let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            let end = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
             while TcpStream::connect(addr).is_err() {
                 let ended = process.supervisor.try_wait().expect("it can be asked");
-                if ended.is_some() || std::time::Instant::now() > end {
+                if ended.is_some() || tokio::time::Instant::now() > end {
                     return None;
                 }
                 std::thread::yield_now();

@@ -3,6 +3,10 @@
 //! The oracle is outside: the driver has each 202 on stable storage before it counts, the peer writes each mail into its
 //! journal before its 250. Kills come at random moments between two 202s; the seed is printed, and `CONFIRMD_TEST_SEED`
 //! sets it.
+#![expect(
+    clippy::print_stdout,
+    reason = "the seed and the figures are for whoever reads the run"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -13,6 +13,8 @@ mod journey;
 mod kill;
 mod listen;
 mod mails;
+mod replicas;
+mod serve;
 mod smtp;
 mod statements;
 mod states;

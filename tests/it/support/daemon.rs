@@ -115,7 +115,23 @@ impl Home {
 
     /// Runs a command, or a `serve` that must refuse, to its end.
     pub async fn run(&self, words: &[&str]) -> Done {
-        let mut process = self.spawn(words);
+        Self::finish(self.spawn(words)).await
+    }
+
+    /// Runs a command as a user who owns nothing; only root can.
+    pub async fn run_as_nobody(&self, words: &[&str]) -> Done {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.dir.path(), open).expect("ours");
+        let nobody = [
+            "setpriv",
+            "--reuid=nobody",
+            "--regid=nogroup",
+            "--clear-groups",
+        ];
+        Self::finish(self.spawn_by(&nobody, words)).await
+    }
+
+    async fn finish(mut process: Daemon) -> Done {
         let status = process.wait().await;
         Done {
             code: status.code(),
@@ -136,9 +152,16 @@ impl Home {
 
     /// Starts the program with these words.
     pub fn spawn(&self, words: &[&str]) -> Daemon {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_confirmd"))
-            .args(words)
+        self.spawn_by(&[], words)
+    }
+
+    fn spawn_by(&self, wrapper: &[&str], words: &[&str]) -> Daemon {
+        let program = env!("CARGO_BIN_EXE_confirmd");
+        let all: Vec<&str> = [wrapper, &[program], words].concat();
+        let mut child = Command::new(all[0])
+            .args(&all[1..])
             .env_clear()
+            .env("PATH", "/usr/bin:/bin")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .env("CONFIRMD_CONFIG", self.file())
             .current_dir(self.dir.path())

@@ -22,7 +22,7 @@ pub fn database() -> Database<'static> {
 /// Starts the cluster that the functional tests share, once.
 pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
-    SHARED.get_or_init(|| Cluster::start())
+    SHARED.get_or_init(Cluster::start)
 }
 
 /// A running PostgreSQL; it stops when the value is dropped or the test process ends, in whatever way.
