@@ -19,6 +19,7 @@ mod one_click;
 mod pages;
 mod readonly;
 mod replicas;
+mod serve;
 mod smtp;
 mod statements;
 mod states;

@@ -1,146 +1,215 @@
-//! Several processes on one PostgreSQL share the work; on SQLite there is one.
+//! Several processes on one PostgreSQL, and why one SQLite file serves one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::unix::fs::PermissionsExt;
 
-use tokio::sync::watch;
+use crate::support::app::{Db, both};
+use crate::support::daemon::{Home, QUICK};
+use crate::support::driver::{Driver, signups};
+use crate::support::peer::{Peer, Point};
 
-use crate::support::app::signup;
-use crate::support::daemon::{self, Daemon};
-use crate::support::load::{Told, addresses, sign_up_all};
-use crate::support::peer::Peer;
-use crate::support::{http, postgres, sql};
-
-const SIGNUPS: usize = 1000;
+/// Counts the mails of each recipient.
+fn copies(peer: &Peer) -> BTreeMap<String, usize> {
+    let mut copies = BTreeMap::new();
+    for mail in peer.mails() {
+        *copies.entry(mail.envelope_to.concat()).or_insert(0) += 1;
+    }
+    copies
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_processes_send_each_mail_once() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let database = postgres::database();
+async fn two_daemons_share_the_work() {
+    const PEOPLE: usize = 500;
     let peer = Peer::start().await;
-    let config = daemon::config(dir.path(), &database.url, peer.addr(), "");
-    let (one, two) = (Daemon::start(&config).await, Daemon::start(&config).await);
-    let key = daemon::make_key(&config);
+    let home = Home::new(Db::Postgres, peer.addr(), QUICK);
+    let key = home.key("acme", "signup").await;
+    // Both find an empty database: one of them makes the keys.
+    let (mut one, mut two) = tokio::join!(home.start(), home.start());
+    let drivers = [
+        Driver::new(&key, "one", PEOPLE, None),
+        Driver::new(&key, "two", PEOPLE, None),
+    ];
+    drivers[0].at.send_replace(Some(one.addr));
+    drivers[1].at.send_replace(Some(two.addr));
+    tokio::join!(drivers[0].run(4), drivers[1].run(4));
+    home.idle().await;
 
-    let all = addresses("replica", SIGNUPS);
-    let told = Arc::new(Told::default());
-    let halves = all.split_at(SIGNUPS / 2);
-    let drive = |half: &[String], addr| {
-        let (_, watching): (watch::Sender<SocketAddr>, _) = watch::channel(addr);
-        let half = Arc::new(half.to_vec());
-        let (key, told) = (key.clone(), told.clone());
-        async move { sign_up_all(half, &key, 8, watching, told).await }
-    };
-    tokio::join!(drive(halves.0, one.addr), drive(halves.1, two.addr));
-    peer.wait_for(SIGNUPS).await;
-    let mut by_address: BTreeMap<String, usize> = BTreeMap::new();
-    for mail in peer.mails() {
-        *by_address.entry(mail.envelope_to[0].clone()).or_default() += 1;
-    }
-    assert_eq!(by_address.len(), SIGNUPS);
-    assert!(
-        by_address.values().all(|mails| *mails == 1),
-        "each mail once"
+    let mut accepted = drivers[0].accepted();
+    accepted.extend(drivers[1].accepted());
+    let accepted: BTreeSet<_> = accepted.into_iter().collect();
+    let there: BTreeSet<_> = signups(&home.url).await.into_iter().collect();
+    assert!(there == accepted && there.len() == 2 * PEOPLE);
+    let copies = copies(&peer);
+    assert_eq!((copies.len(), peer.mails().len()), (2 * PEOPLE, 2 * PEOPLE));
+    let events = home.trail().await;
+    assert_eq!(
+        (events["signup.accepted"], events["message.sent"]),
+        (1000, 1000)
     );
+    assert_eq!(
+        home.count("select count(*) from message where claims > 1")
+            .await,
+        0
+    );
+    let sent = [one.count("message.sent"), two.count("message.sent")];
+    println!("replicas: sent {sent:?}");
+    assert_eq!(sent[0] + sent[1], 1000, "{sent:?}");
+    assert!(sent[0] > 0 && sent[1] > 0, "one did everything: {sent:?}");
+    for daemon in [&mut one, &mut two] {
+        daemon.term();
+        assert!(daemon.wait().await.success());
+    }
+}
 
-    // The same address at both at once: one mail.
-    let pairs = addresses("both", 20);
-    for address in &pairs {
-        let body = signup(address, &["weekly"]).to_string();
-        let bearer = format!("Bearer {key}");
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("content-type", "application/json"),
-        ];
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_signs_up_at_both_at_once_gets_one_mail() {
+    let peer = Peer::start().await;
+    let home = Home::new(Db::Postgres, peer.addr(), QUICK);
+    let key = home.key("acme", "signup").await;
+    let (one, two) = tokio::join!(home.start(), home.start());
+    for i in 0..40 {
+        let email = format!("same-{i}@example.org");
         let (a, b) = tokio::join!(
-            http::send(one.addr, "POST", "/v1/signups", &headers, body.as_bytes()),
-            http::send(two.addr, "POST", "/v1/signups", &headers, body.as_bytes())
+            one.sign_up(&key, &email, &["weekly"]),
+            two.sign_up(&key, &email, &["weekly"]),
         );
         assert_eq!((a.status, b.status), (202, 202));
+        assert_ne!(a.json()["id"], b.json()["id"]);
     }
-    let open = "select cast(count(*) as text) from message where state in ('queued', 'claimed')";
-    while sql::rows(&database.url, open).await != ["0"] {}
-    let paired = peer.mails().split_off(SIGNUPS);
-    let to: BTreeSet<&str> = paired
-        .iter()
-        .map(|mail| mail.envelope_to[0].as_str())
-        .collect();
-    assert_eq!((paired.len(), to.len()), (pairs.len(), pairs.len()));
-
-    let sent = [
-        one.lines_with("message.sent"),
-        two.lines_with("message.sent"),
-    ];
-    assert!(
-        sent.iter().all(|sent| *sent > 0),
-        "both share the work: {sent:?}"
+    home.idle().await;
+    let copies = copies(&peer);
+    assert_eq!(copies.len(), 40);
+    assert!(copies.values().all(|n| *n == 1), "{:?}", copies.values());
+    let events = home.trail().await;
+    assert_eq!(
+        (events["message.sent"], events["signup.withheld"]),
+        (40, 40)
     );
-    assert_eq!(sent.iter().sum::<usize>(), SIGNUPS + pairs.len());
-    assert!(one.term().await.success());
-    assert!(two.term().await.success());
+    assert_eq!(home.count("select count(*) from subscriber").await, 40);
 }
 
-#[tokio::test]
-async fn a_process_without_the_keys_refuses_and_names_the_file() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let database = postgres::database();
+/// What a dead replica had claimed, the other sends when the lease has ended; what it had sent before, only once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_work_of_a_dead_replica_is_done_by_the_other() {
     let peer = Peer::start().await;
-    let config = daemon::config(dir.path(), &database.url, peer.addr(), "");
-    let one = Daemon::start(&config).await;
-    let keys: Vec<_> = std::fs::read_dir(dir.path().join("keys"))
-        .expect("keys were made")
-        .map(|entry| entry.expect("a file").path())
-        .collect();
-    assert_eq!(keys.len(), 2, "one for links, one pepper");
-
-    let other = tempfile::tempdir().expect("a folder");
-    let elsewhere = daemon::config(other.path(), &database.url, peer.addr(), "");
-    let refused = daemon::run(&elsewhere, &["serve"]);
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(2), "{said}");
-    let missing = keys[0]
-        .file_name()
-        .expect("a name")
-        .to_string_lossy()
-        .into_owned();
-    let pepper = keys[1]
-        .file_name()
-        .expect("a name")
-        .to_string_lossy()
-        .into_owned();
-    assert!(said.contains(&missing) || said.contains(&pepper), "{said}");
-    assert!(said.contains("is missing"), "{said}");
-
-    // Another key under the same name.
-    for key in &keys {
-        let name = key.file_name().expect("a name");
-        let copy = other.path().join("keys").join(name);
-        std::fs::create_dir_all(copy.parent().expect("a folder")).expect("a folder");
-        std::fs::copy(key, &copy).expect("copied");
+    let home = Home::new(Db::Postgres, peer.addr(), QUICK);
+    let key = home.key("acme", "signup").await;
+    let mut dying = home.start().await;
+    peer.hold(Point::Rcpt);
+    for i in 0..20 {
+        let email = format!("left-{i}@example.org");
+        assert_eq!(dying.sign_up(&key, &email, &["weekly"]).await.status, 202);
     }
-    let changed = other.path().join("keys").join(&missing);
-    std::fs::write(&changed, "A".repeat(43)).expect("written");
-    let refused = daemon::run(&elsewhere, &["serve"]);
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(2));
+    peer.until("eight mails at RCPT", |seen| seen.waiting == 8)
+        .await;
+    home.until(
+        "claimed mails",
+        "select count(*) from message where state = 'claimed'",
+        20,
+    )
+    .await;
+    let heir = home.start().await;
+    dying.kill9();
+    peer.release();
+    home.idle().await;
+    assert_eq!(heir.count("message.sent"), 20);
+    let copies = copies(&peer);
+    assert_eq!(copies.len(), 20);
     assert!(
-        said.contains(&missing) && said.contains("another fingerprint"),
-        "{said}"
+        copies.values().all(|n| *n == 1),
+        "nothing had reached its DATA"
     );
-    assert!(one.term().await.success());
+    home.trail().await;
 }
 
-#[tokio::test]
-async fn a_second_daemon_on_one_sqlite_file_refuses() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite:{}/confirmd.db", dir.path().display());
+both!(a_process_without_the_right_keys_refuses_to_start, |db| {
     let peer = Peer::start().await;
-    let config = daemon::config(dir.path(), &url, peer.addr(), "");
-    let one = Daemon::start(&config).await;
-    let refused = daemon::run(&config, &["serve"]);
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(2), "{said}");
-    assert!(said.contains("is in use by another confirmd"), "{said}");
-    assert!(one.term().await.success());
+    let mut home = Home::new(db, peer.addr(), QUICK);
+    let mut daemon = home.start().await;
+    daemon.term();
+    assert!(daemon.wait().await.success());
+    let mut files: Vec<_> = std::fs::read_dir(home.keys())
+        .expect("the keys")
+        .map(|file| file.expect("a file").path())
+        .collect();
+    files.sort();
+    assert_eq!(files.len(), 2, "a link key and a pepper");
+
+    for file in &files {
+        let name = file.file_name().and_then(|n| n.to_str()).expect("a name");
+        let right = std::fs::read(file).expect("a key");
+        let mode = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(file, mode).expect("ours");
+        };
+        let refuses = async |wrong: &str| {
+            for command in [
+                &["serve"][..],
+                &["check", "--offline"],
+                &["keyring", "list"],
+            ] {
+                let done = home.run(command).await;
+                let (code, said) = match command[0] {
+                    "serve" => (2, &done.stderr),
+                    _ => (1, &done.stdout),
+                };
+                assert_eq!(done.code, Some(code), "{command:?}: {}", done.stderr);
+                assert!(
+                    said.contains(name) && said.contains(wrong),
+                    "{command:?}: {said}"
+                );
+            }
+        };
+        std::fs::remove_file(file).expect("ours");
+        refuses("is missing").await;
+        let other = right.iter().rev().filter(|b| **b != b'\n').copied();
+        std::fs::write(file, other.collect::<Vec<_>>()).expect("ours");
+        mode(0o600);
+        refuses("does not hold").await;
+        std::fs::write(file, "nothing").expect("ours");
+        refuses("does not hold 32 bytes").await;
+        std::fs::write(file, &right).expect("ours");
+        mode(0o640);
+        refuses("can be read by others (mode 640); run: chmod 600").await;
+        mode(0o600);
+    }
+    assert_eq!(home.run(&["check", "--offline"]).await.code, Some(0));
+
+    // Another host, to which nobody has copied the keys.
+    let empty = home.dir.path().join("another-host");
+    home.set("KEYS__DIR", &empty.display().to_string());
+    let done = home.run(&["serve"]).await;
+    assert_eq!(done.code, Some(2));
+    let names = files.iter().filter_map(|file| file.file_name());
+    let mut missing = names.map(|name| empty.join(name).display().to_string());
+    let named = missing.any(|path| done.stderr.contains(&path));
+    assert!(
+        named && done.stderr.contains("is missing"),
+        "{}",
+        done.stderr
+    );
+    assert!(!empty.exists());
+});
+
+#[tokio::test]
+async fn one_sqlite_file_serves_one_daemon() {
+    let peer = Peer::start().await;
+    let home = Home::new(Db::Sqlite, peer.addr(), QUICK);
+    let mut daemon = home.start().await;
+    let second = home.run(&["serve"]).await;
+    assert_eq!(second.code, Some(2));
+    assert!(
+        second
+            .stderr
+            .contains("is in use by another confirmd; one SQLite file serves one daemon"),
+        "{}",
+        second.stderr
+    );
+    // Commands are no daemons.
+    assert_eq!(home.run(&["key", "list"]).await.code, Some(0));
+    assert_eq!(daemon.ops("/readyz").await.status, 200);
+    // A lock that a dead process held holds nobody up.
+    daemon.kill9();
+    let after = home.start().await;
+    assert_eq!(after.ops("/readyz").await.status, 200);
 }

@@ -218,23 +218,6 @@ impl TestApp {
         }
     }
 
-    /// Closes the connections to the relay that are kept, so that the next mail begins with a greeting.
-    pub async fn forget_connections(&self) {
-        self.deliver.rest().await;
-    }
-
-    /// Reads one number from `/metrics`.
-    pub async fn metric(&self, name: &str) -> f64 {
-        let text = send(self.ops, "GET", "/metrics", &[], b"").await.body;
-        let line = text
-            .lines()
-            .find(|line| line.starts_with(&format!("{name} ")));
-        let value = line.and_then(|line| line.rsplit(' ').next());
-        value
-            .and_then(|v| v.parse().ok())
-            .unwrap_or_else(|| panic!("{name} in\n{text}"))
-    }
-
     /// Numbers every event.
     pub async fn sequence(&self) {
         while sequence::step(&self.flows)
@@ -340,6 +323,29 @@ impl TestApp {
         let config = self.config(lists, "");
         let reloaded = self.parts.reload(&config).await;
         reloaded.unwrap_or_else(|e| panic!("{e:#}"));
+    }
+
+    /// Puts another configuration in force, as SIGHUP does.
+    pub async fn reload_with(&self, lists: &str, settings: &str) -> anyhow::Result<()> {
+        self.parts.reload(&self.config(lists, settings)).await
+    }
+
+    /// Stops the service and starts it with another configuration on the same database, at the same time.
+    pub async fn restart_with(&mut self, lists: &str, settings: &str) {
+        self.end().await;
+        let config = self.config(lists, settings);
+        let service = Service::open(&config, self.clock.clone()).await;
+        let service = service.unwrap_or_else(|e| panic!("{e:#}"));
+        self.addr = service.http_address().expect("an address");
+        self.ops = service.ops_address().expect("an address");
+        self.flows = service.flows.clone();
+        self.deliver = service.deliver.clone();
+        self.parts = service.parts();
+        self.stop = Stop::new();
+        let stop = self.stop.clone();
+        self.running = tokio::spawn(async move {
+            service.run(&stop).await;
+        });
     }
 
     /// Stops the service; its database, its folder and its peer stay.

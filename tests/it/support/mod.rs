@@ -2,9 +2,9 @@
 
 pub mod app;
 pub mod daemon;
+pub mod driver;
 pub mod http;
 pub mod links;
-pub mod load;
 pub mod mail;
 pub mod out;
 pub mod peer;

@@ -1,0 +1,175 @@
+//! Claims: one at a time, for as long as the lease lasts, and nothing that comes later counts.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use confirmd::domain::consent::Hash;
+use confirmd::domain::delivery::{Attempt, MessageKind, MessageState, Next};
+use confirmd::domain::locale::Locale;
+use confirmd::flow::claim::{Claimed, claim};
+use confirmd::flow::settle::{self, Outcome, settle};
+use confirmd::flow::start::{Start, start};
+
+use super::{MINUTE, QUICK, kinds, last_event, literal, message};
+use crate::support::app::{Db, LISTS, TestApp, both};
+use crate::support::peer::Point;
+
+fn template(_: MessageKind, _: &Locale) -> Hash {
+    Hash::of(b"templates that nobody renders")
+}
+
+async fn claimed(app: &TestApp, limit: i64) -> Claimed {
+    claim(&app.flows, limit, &template).await.expect("a claim")
+}
+
+/// Ends every lease: by the clock on SQLite, on PostgreSQL by hand, for leases go by the server's own clock.
+async fn end_leases(app: &TestApp) {
+    app.pass(60 * MINUTE);
+    if app.db == Db::Postgres {
+        let past =
+            "update message set lease_until = now() - interval '1 s' where state = 'claimed'";
+        app.execute(past).await.expect("it runs");
+    }
+}
+
+both!(claims_made_at_once_never_overlap, |db| {
+    let app = Arc::new(TestApp::with(db, LISTS, QUICK).await);
+    for i in 0..120 {
+        app.sign_up(&format!("p{i}@example.org"), &["weekly"]).await;
+    }
+    let mut claiming = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let app = app.clone();
+        claiming.spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let claimed = claimed(&app, 7).await;
+                assert_eq!(claimed.ended, []);
+                match claimed.jobs.is_empty() {
+                    // Others may hold what is left only until their commit.
+                    true => return mine,
+                    false => mine.extend(claimed.jobs.iter().map(|job| job.message.id)),
+                }
+            }
+        });
+    }
+    let all: Vec<_> = claiming.join_all().await.into_iter().flatten().collect();
+    let different: BTreeSet<_> = all.iter().collect();
+    assert_eq!((all.len(), different.len()), (120, 120));
+    // A claim that holds keeps everybody else away.
+    assert_eq!(claimed(&app, 100).await.jobs.len(), 0);
+    let left = app
+        .count("message where state = 'claimed' and claims = 1")
+        .await;
+    assert_eq!(left, 120);
+});
+
+both!(a_claim_whose_lease_has_ended_is_another_s, |db| {
+    let app = TestApp::with(db, LISTS, QUICK).await;
+    let signup = app.sign_up("anna@example.org", &["weekly"]).await;
+    let late = claimed(&app, 10).await.jobs.remove(0);
+    assert_eq!(claimed(&app, 10).await.jobs.len(), 0, "the lease holds");
+    end_leases(&app).await;
+    let mine = claimed(&app, 10).await.jobs.remove(0);
+    assert_ne!(late.claim, mine.claim);
+    assert_eq!(late.pinned, mine.pinned, "the same mail");
+
+    let starts = [&late, &mine].map(|job| Start {
+        message: job.message.clone(),
+        claim: job.claim,
+    });
+    let result = |job: &confirmd::flow::claim::Job| settle::Result {
+        message: job.message.clone(),
+        claim: job.claim,
+        attempt: Attempt::Sent,
+        answer: None,
+        expires: job.expires,
+    };
+    let flows = app.flows.clone();
+    // Alone, and in one batch with the one that holds: who comes late may neither begin nor report.
+    let alone = start(flows.clone(), vec![starts[0].clone()]).await;
+    assert_eq!(alone.expect("a read"), [false]);
+    let both = start(flows.clone(), starts.to_vec()).await;
+    assert_eq!(both.expect("a read"), [false, true]);
+    let alone = settle(flows.clone(), vec![result(&late)]).await;
+    assert_eq!(alone.expect("a write"), [Outcome::TooLate]);
+    assert_eq!(message(&app, &signup).await, "claimed 0 0");
+    let both = settle(flows.clone(), vec![result(&late), result(&mine)]).await;
+    let sent = Outcome::Settled(Next::End(MessageState::Sent));
+    assert_eq!(both.expect("a write"), [Outcome::TooLate, sent]);
+    let again = settle(flows, vec![result(&mine), result(&late)]).await;
+    assert_eq!(
+        again.expect("a write"),
+        [Outcome::TooLate, Outcome::TooLate]
+    );
+    assert_eq!(message(&app, &signup).await, "sent 1 0");
+    assert_eq!(
+        kinds(&app, &signup).await,
+        ["signup.accepted", "message.sent"]
+    );
+});
+
+both!(a_late_result_changes_nothing, |db| {
+    let app = TestApp::with(db, LISTS, &QUICK.replace("dot = \"1 s\"", "dot = \"30 s\"")).await;
+    let signup = app.sign_up("anna@example.org", &["weekly"]).await;
+    app.peer.hold(Point::Dot);
+    let second = async {
+        app.peer
+            .until("the first at its dot", |seen| seen.waiting == 1)
+            .await;
+        end_leases(&app).await;
+        let deliver = async {
+            // As another process would; on PostgreSQL its clock says that the lease has ended.
+            app.deliver().await;
+        };
+        let release = async {
+            app.peer
+                .until("both at their dots", |seen| seen.waiting == 2)
+                .await;
+            assert_eq!(message(&app, &signup).await, "claimed 0 0");
+            app.peer.release();
+        };
+        tokio::join!(deliver, release);
+    };
+    tokio::join!(app.deliver(), second);
+    assert_eq!(message(&app, &signup).await, "sent 1 0");
+    assert_eq!(
+        kinds(&app, &signup).await,
+        ["signup.accepted", "message.sent"]
+    );
+    // The price of a lease that ended too early is a copy, and it is a copy.
+    let mails = app.peer.mails();
+    assert_eq!(mails.len(), 2);
+    assert!(mails[0].bytes == mails[1].bytes, "the copies differ");
+});
+
+both!(a_lease_outlives_the_phase_in_progress, |db| {
+    let app = TestApp::with(
+        db,
+        LISTS,
+        &QUICK.replace("dot = \"1 s\"", "dot = \"20 minutes\""),
+    )
+    .await;
+    let signup = app.sign_up("anna@example.org", &["weekly"]).await;
+    app.peer.hold(Point::Dot);
+    let others = async {
+        app.peer
+            .until("the mail at its dot", |seen| seen.waiting == 1)
+            .await;
+        // connect, greeting, EHLO, MAIL, RCPT and the margin have passed; the dot may take 20 minutes.
+        app.pass(19 * MINUTE);
+        let ends = match app.db {
+            Db::Sqlite => "lease_until > 0".to_owned(),
+            Db::Postgres => "lease_until > now() + interval '19 minutes'".to_owned(),
+        };
+        let id = literal(app.db, &signup);
+        let held = format!("message where signup = {id} and {ends}");
+        assert_eq!(app.count(&held).await, 1);
+        assert_eq!(claimed(&app, 10).await.jobs.len(), 0);
+        app.peer.release();
+    };
+    tokio::join!(app.deliver(), others);
+    assert_eq!(message(&app, &signup).await, "sent 1 0");
+    assert_eq!(app.peer.mails().len(), 1);
+    assert_eq!(last_event(&app, &signup).await["attempt"], 1);
+});

@@ -1,0 +1,206 @@
+//! Starts that must refuse: the exit code, the key and the remedy.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+
+use tokio::net::TcpListener;
+
+use crate::support::app::{Db, LISTS, both};
+use crate::support::daemon::Home;
+
+/// A relay that nobody asks.
+fn nowhere() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9))
+}
+
+async fn refuses(home: &Home, words: &[&str]) {
+    let done = home.run(&["serve"]).await;
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+    for word in words {
+        assert!(
+            done.stderr.contains(word),
+            "{word} is not in:\n{}",
+            done.stderr
+        );
+    }
+    assert_eq!(done.stdout, "");
+}
+
+#[tokio::test]
+async fn a_slip_in_the_configuration_is_named_with_its_remedy() {
+    let home = Home::new(Db::Sqlite, nowhere(), "");
+    for (settings, words) in [
+        (
+            "[server]\nlisten_on = \"127.0.0.1:1\"",
+            &["server.listen_on"][..],
+        ),
+        (
+            "[smtp]\nsessions = \"many\"",
+            &["smtp.sessions", "whole number"],
+        ),
+        (
+            "[smtp.timeouts]\ndot = 600",
+            &["smtp.timeouts.dot", "with its unit"],
+        ),
+        ("[lists.weekly]\nsender = \"acne\"", &["confirmd.toml:"]),
+        ("[limits]\nhold = \"soon\"", &["limits.hold", "soon"]),
+        ("[log]\nfilter = \"info,confirmd=chatty\"", &["log.filter"]),
+        (
+            "[templates]\ndir = \"/nowhere/at/all\"",
+            &["templates", "/nowhere/at/all"],
+        ),
+        ("[smtp", &["confirmd.toml:1"]),
+    ] {
+        home.write(LISTS, settings);
+        refuses(&home, words).await;
+    }
+    home.write(
+        &LISTS.replace("sender = \"other\"", "sender = \"nobody\""),
+        "",
+    );
+    refuses(&home, &["lists.tips.sender", "nobody"]).await;
+    home.write(
+        &LISTS.replace("title = { en = \"Tips\" }", "title = { fr = \"Conseils\" }"),
+        "",
+    );
+    refuses(&home, &["lists.tips"]).await;
+    assert!(
+        !home.dir.path().join("confirmd.db").exists(),
+        "it looked first"
+    );
+}
+
+#[tokio::test]
+async fn a_variable_that_is_no_setting_is_named() {
+    let mut home = Home::new(Db::Sqlite, nowhere(), "");
+    home.set("SERVER__LISTN", "127.0.0.1:1");
+    refuses(&home, &["CONFIRMD_SERVER__LISTN"]).await;
+}
+
+#[tokio::test]
+async fn a_relay_elsewhere_is_not_spoken_to_in_clear() {
+    let mut home = Home::new(Db::Sqlite, nowhere(), "");
+    home.set("SMTP__HOST", "mail.acme.example");
+    refuses(&home, &["smtp.tls", "allow_plaintext"]).await;
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_reached_is_named() {
+    let mut home = Home::new(Db::Postgres, nowhere(), "");
+    home.set("DATABASE__URL", "postgres://nobody@127.0.0.1:9/nothing");
+    refuses(&home, &["database"]).await;
+    let there = home.url.clone();
+    home.set("DATABASE__URL", &format!("{there}_gone"));
+    refuses(&home, &["database"]).await;
+    home.set("DATABASE__URL", "mysql://localhost/confirmd");
+    refuses(&home, &["database.url"]).await;
+    home.set("DATABASE__URL", "sqlite:/proc/confirmd.db");
+    refuses(&home, &["/proc/confirmd.db"]).await;
+}
+
+/// Root may write anywhere, so that what must be refused is something that even root cannot write.
+#[tokio::test]
+async fn a_database_or_a_folder_of_keys_that_cannot_be_written_is_named() {
+    let mut home = Home::new(Db::Sqlite, nowhere(), "");
+    let file = home.dir.path().join("a-file");
+    std::fs::write(&file, "no folder").expect("a file");
+    home.set("KEYS__DIR", &file.join("keys").display().to_string());
+    refuses(&home, &["keys.dir", "a-file"]).await;
+    home.set("KEYS__DIR", "/proc/confirmd-keys");
+    refuses(&home, &["keys.dir", "/proc/confirmd-keys"]).await;
+    home.set("KEYS__DIR", &home.keys().display().to_string());
+    home.set(
+        "DATABASE__URL",
+        &format!("sqlite:{}/confirmd.db", file.display()),
+    );
+    refuses(&home, &["database.url", "a-file"]).await;
+    let folder = home.dir.path().join("folder");
+    std::fs::create_dir(&folder).expect("a folder");
+    home.set("DATABASE__URL", &format!("sqlite:{}", folder.display()));
+    refuses(&home, &["database"]).await;
+    // What is no database is not written over.
+    let text = home.dir.path().join("letter.txt");
+    std::fs::write(&text, "Dear Sir or Madam,\n".repeat(100)).expect("a file");
+    home.set("DATABASE__URL", &format!("sqlite:{}", text.display()));
+    refuses(&home, &["database"]).await;
+    assert!(std::fs::read_to_string(&text).is_ok_and(|text| text.starts_with("Dear")));
+}
+
+/// As an ordinary user meets it; root passes over modes, and becomes one for it.
+#[tokio::test]
+async fn a_database_that_became_read_only_is_refused() {
+    let home = Home::new(Db::Sqlite, nowhere(), "");
+    let mut daemon = home.start().await;
+    daemon.term();
+    assert!(daemon.wait().await.success());
+    let file = home.dir.path().join("confirmd.db");
+    let mode = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode));
+    mode(0o400).expect("ours");
+    let writable = std::fs::OpenOptions::new().append(true).open(&file).is_ok();
+    let done = match writable {
+        // Root.
+        true => home.run_as_nobody(&["serve"]).await,
+        false => home.run(&["serve"]).await,
+    };
+    mode(0o600).expect("ours");
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+    assert!(done.stderr.contains("database"), "{}", done.stderr);
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let addr = taken.local_addr().expect("an address").to_string();
+    for key in ["server.listen", "ops.listen"] {
+        let mut home = Home::new(Db::Sqlite, nowhere(), "");
+        home.set(&key.replace('.', "__").to_uppercase(), &addr);
+        refuses(&home, &[key, &addr]).await;
+    }
+}
+
+both!(a_newer_schema_or_another_one_is_refused, |db| {
+    let home = Home::new(db, nowhere(), "");
+    let mut daemon = home.start().await;
+    daemon.term();
+    assert!(daemon.wait().await.success());
+    let run = async |statement: &str| {
+        let done = crate::support::sql::execute(&home.url, statement).await;
+        done.expect("it runs");
+    };
+    let checksum = match db {
+        Db::Sqlite => "x'00'",
+        Db::Postgres => "'\\x00'::bytea",
+    };
+    let newer = format!(
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (9999, 'from the future', true, {checksum}, 0)"
+    );
+    run(&newer).await;
+    refuses(&home, &["newer confirmd", "9999"]).await;
+    for command in [&["key", "list"][..], &["events", "tail"]] {
+        assert_eq!(home.run(command).await.code, Some(2));
+    }
+    let check = home.run(&["check", "--offline"]).await;
+    assert_eq!(check.code, Some(1));
+    assert!(check.stdout.contains("BAD  database"), "{}", check.stdout);
+    run("delete from _sqlx_migrations where version = 9999").await;
+    run(&format!(
+        "update _sqlx_migrations set checksum = {checksum}"
+    ))
+    .await;
+    refuses(&home, &["migration 1 differs"]).await;
+});
+
+#[tokio::test]
+async fn a_setting_of_postgres_that_would_lose_commits_is_overridden() {
+    let home = Home::new(Db::Postgres, nowhere(), "");
+    let name = home.url.rsplit('/').next().expect("a name");
+    let off = format!("alter database {name} set synchronous_commit = off");
+    crate::support::sql::execute(&home.url, &off)
+        .await
+        .expect("ours");
+    // The connection's own setting wins over the database's; it is read back before anything is served.
+    let mut daemon = home.start().await;
+    daemon.term();
+    assert!(daemon.wait().await.success());
+}
