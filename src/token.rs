@@ -119,6 +119,8 @@ impl KeyState {
 /// What a valid token says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claims {
+    /// The link key that signed it.
+    pub key: KeyId,
     /// The id of a signup or subscription.
     pub subject: Uuid,
     /// When the link ends, if ever.
@@ -221,6 +223,7 @@ impl LinkKeys {
         seconds.copy_from_slice(&bytes[22..SIGNED]);
         let seconds = i64::from_be_bytes(seconds);
         Ok(Claims {
+            key: id,
             subject: Uuid::from_bytes(subject),
             expires: (seconds != 0).then(|| Timestamp::from_seconds(seconds)),
         })

@@ -117,7 +117,7 @@ create table event (
     subscriber uuid,
     signup     uuid,
     message    uuid,
-    data       jsonb not null,
+    leaf       bytea not null,               -- the bytes that the trail hashes; the columns before are copies of what they say
     seq        bigint unique
 );
 create index event_unsequenced on event (ord) where seq is null;
@@ -130,9 +130,9 @@ end $$;
 create function event_is_only_numbered() returns trigger language plpgsql as $$
 begin
     if old.seq is not null or new.seq is null
-       or (new.ord, new.id, new.type, new.time, new.sender, new.list, new.subscriber, new.signup, new.message, new.data)
+       or (new.ord, new.id, new.type, new.time, new.sender, new.list, new.subscriber, new.signup, new.message, new.leaf)
           is distinct from
-          (old.ord, old.id, old.type, old.time, old.sender, old.list, old.subscriber, old.signup, old.message, old.data)
+          (old.ord, old.id, old.type, old.time, old.sender, old.list, old.subscriber, old.signup, old.message, old.leaf)
     then
         raise exception 'events are append-only';
     end if;
@@ -149,9 +149,43 @@ create trigger event_begins_without_number before insert on event
 
 create table trail_head (
     one        bigint primary key check (one = 1),
-    size       bigint not null
+    size       bigint not null,
+    epoch      bigint not null               -- goes up when the operator declares that a part of the trail was lost
 );
-insert into trail_head (one, size) values (1, 0);
+insert into trail_head (one, size, epoch) values (1, 0, 1);
+
+-- The RFC 6962 tree over all leaves, as C2SP tiles of up to 256 hashes: level 0 holds the hashes of leaves, each level
+-- above the roots of the full tiles below. Every hash is written once; only the last tile of a level grows.
+create table tile (
+    level      bigint not null,
+    place      bigint not null,
+    hashes     bytea not null,
+    primary key (level, place)
+);
+
+-- What was signed: how long the trail was, and its root.
+create table checkpoint (
+    epoch      bigint not null,
+    size       bigint not null,
+    note       text not null,                -- a C2SP signed note
+    signed_at  timestamptz not null,
+    stamp      bytea,                        -- a time stamp over the note (RFC 3161), where one was asked for
+    primary key (epoch, size)
+);
+
+-- The personal facts behind events, in parts. The event holds a commitment to each, so that a part can be erased and
+-- the rest still verifies.
+create table evidence (
+    event      uuid not null,
+    part       text not null check (part in ('address', 'wording', 'form', 'mail', 'request', 'network')),
+    subscriber uuid not null,
+    key        bytea not null check (length(key) = 32),
+    body       text not null,
+    kept_at    timestamptz not null,
+    primary key (event, part)
+);
+create index evidence_subscriber on evidence (subscriber);
+create index evidence_network on evidence (kept_at) where part = 'network';
 
 -- What lists and senders said, by hash; words that were ever in force; the revision in force.
 create table facts (
@@ -202,7 +236,7 @@ create index idempotency_old on idempotency (created_at);
 
 create table keyring (
     id         text primary key,
-    purpose    text not null check (purpose in ('links', 'pepper')),
+    purpose    text not null check (purpose in ('links', 'pepper', 'trail')),
     state      text not null check (state in ('sign', 'verify', 'unsubscribe-only', 'in use')),
     fingerprint bytea not null,
     created_at timestamptz not null

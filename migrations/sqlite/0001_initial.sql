@@ -117,7 +117,7 @@ create table event (
     subscriber blob,
     signup     blob,
     message    blob,
-    data       text not null,
+    leaf       blob not null,                -- the bytes that the trail hashes; the columns before are copies of what they say
     seq        integer unique
 ) strict;
 create index event_unsequenced on event (ord) where seq is null;
@@ -130,7 +130,7 @@ create trigger event_is_only_numbered before update on event
     when old.seq is not null or new.seq is null
       or new.ord is not old.ord or new.id is not old.id or new.type is not old.type or new.time is not old.time
       or new.sender is not old.sender or new.list is not old.list or new.subscriber is not old.subscriber
-      or new.signup is not old.signup or new.message is not old.message or new.data is not old.data
+      or new.signup is not old.signup or new.message is not old.message or new.leaf is not old.leaf
       -- UPDATE OR REPLACE deletes the event that has the number, as INSERT OR REPLACE does below.
       or exists (select 1 from event where seq = new.seq)
 begin
@@ -147,9 +147,43 @@ end;
 
 create table trail_head (
     one        integer primary key check (one = 1),
-    size       integer not null
+    size       integer not null,
+    epoch      integer not null              -- goes up when the operator declares that a part of the trail was lost
 ) strict;
-insert into trail_head (one, size) values (1, 0);
+insert into trail_head (one, size, epoch) values (1, 0, 1);
+
+-- The RFC 6962 tree over all leaves, as C2SP tiles of up to 256 hashes: level 0 holds the hashes of leaves, each level
+-- above the roots of the full tiles below. Every hash is written once; only the last tile of a level grows.
+create table tile (
+    level      integer not null,
+    place      integer not null,
+    hashes     blob not null,
+    primary key (level, place)
+) strict, without rowid;
+
+-- What was signed: how long the trail was, and its root.
+create table checkpoint (
+    epoch      integer not null,
+    size       integer not null,
+    note       text not null,                -- a C2SP signed note
+    signed_at  integer not null,
+    stamp      blob,                         -- a time stamp over the note (RFC 3161), where one was asked for
+    primary key (epoch, size)
+) strict, without rowid;
+
+-- The personal facts behind events, in parts. The event holds a commitment to each, so that a part can be erased and
+-- the rest still verifies.
+create table evidence (
+    event      blob not null,
+    part       text not null check (part in ('address', 'wording', 'form', 'mail', 'request', 'network')),
+    subscriber blob not null,
+    key        blob not null check (length(key) = 32),
+    body       text not null,
+    kept_at    integer not null,
+    primary key (event, part)
+) strict, without rowid;
+create index evidence_subscriber on evidence (subscriber);
+create index evidence_network on evidence (kept_at) where part = 'network';
 
 -- What lists and senders said, by hash; words that were ever in force; the revision in force.
 create table facts (
@@ -200,7 +234,7 @@ create index idempotency_old on idempotency (created_at);
 
 create table keyring (
     id         text primary key,
-    purpose    text not null check (purpose in ('links', 'pepper')),
+    purpose    text not null check (purpose in ('links', 'pepper', 'trail')),
     state      text not null check (state in ('sign', 'verify', 'unsubscribe-only', 'in use')),
     fingerprint blob not null,
     created_at integer not null

@@ -23,7 +23,7 @@ use crate::flow::gate::Gate;
 use crate::flow::settle::{self, settle};
 use crate::flow::start::{Start, start};
 use crate::flow::{Error, Flows};
-use crate::message::{Composed, Composer, Letter};
+use crate::message::{Composed, Composer, Letter, Proof};
 use crate::smtp::{Outgoing, Relay, Verdict};
 use crate::store;
 use crate::telemetry::logs::field;
@@ -217,8 +217,8 @@ impl Deliver {
             // Stopping: nothing was said to the relay, so another process may have it at once.
             return self.give_back(job).await;
         };
-        let composed = match self.compose(job).await {
-            Ok(composed) => composed,
+        let (composed, proof) = match self.compose(job).await {
+            Ok(made) => made,
             Err(why) => {
                 tracing::error!({ field::MESSAGE } = %job.message.id, { field::ERROR } = %why, "a mail cannot be made");
                 let answer = Answer {
@@ -226,7 +226,9 @@ impl Deliver {
                     cause: "defect".to_owned(),
                     ..Answer::default()
                 };
-                return self.settle(job, Attempt::Deferred, Some(answer)).await;
+                return self
+                    .settle(job, Attempt::Deferred, Some(answer), None)
+                    .await;
             }
         };
         let mail = Outgoing {
@@ -265,10 +267,10 @@ impl Deliver {
                 .smtp_failure(phase_of(verdict), class_of(verdict));
             tracing::debug!({ field::MESSAGE } = %job.message.id, { field::PHASE } = answer.phase, { field::CLASS } = answer.cause, "attempt failed");
         }
-        self.settle(job, attempt, answer).await;
+        self.settle(job, attempt, answer, Some(proof)).await;
     }
 
-    async fn compose(&self, job: &Job) -> Result<Composed, String> {
+    async fn compose(&self, job: &Job) -> Result<(Composed, Proof), String> {
         let message = &job.message;
         let letter = Letter {
             kind: message.kind,
@@ -296,16 +298,23 @@ impl Deliver {
             let source = source.ok_or("the templates of this mail were not kept")?;
             composer.learn(&source).map_err(|error| error.to_string())?;
         }
-        let composed = composer.compose(&letter, &self.flows.keys().links);
+        let composed = composer.compose_proven(&letter, &self.flows.keys().links);
         composed.map_err(|error| error.to_string())
     }
 
-    async fn settle(&self, job: &Job, attempt: Attempt, answer: Option<Answer>) {
+    async fn settle(
+        &self,
+        job: &Job,
+        attempt: Attempt,
+        answer: Option<Answer>,
+        proof: Option<Proof>,
+    ) {
         let result = settle::Result {
             message: job.message.clone(),
             claim: job.claim,
             attempt,
             answer,
+            proof: proof.map(Box::new),
             expires: job.expires,
         };
         // What was said to the relay cannot be unsaid: try to write it down for as long as the claim lasts.

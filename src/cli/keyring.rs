@@ -1,12 +1,13 @@
-//! `confirmd keyring`: the keys that sign links.
+//! `confirmd keyring`: the keys that sign links and checkpoints.
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{Exit, Format, open};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::flow::keyring::{activate, add, compromise, list};
+use crate::store::keyring::Purpose;
 
 /// What to do with cryptographic keys.
 #[derive(Debug, Subcommand)]
@@ -17,9 +18,13 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Makes a link key that verifies and does not sign yet; copy its file to every host, then activate it
-    Add,
-    /// Lets a link key sign new links; links of the one before stay valid
+    /// Makes a key that verifies and does not sign yet; copy its file to every host, then activate it
+    Add {
+        /// What it is to sign
+        #[arg(long = "for", value_enum, default_value_t = Signs::Links)]
+        signs: Signs,
+    },
+    /// Lets a key sign; what the one before signed stays valid
     Activate {
         /// The id that `confirmd keyring list` shows
         id: String,
@@ -29,6 +34,15 @@ pub enum Command {
         /// The id that `confirmd keyring list` shows
         id: String,
     },
+}
+
+/// What a new key signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Signs {
+    /// Confirm, decline and unsubscribe links
+    Links,
+    /// Checkpoints of the trail
+    Trail,
 }
 
 /// Runs the command.
@@ -60,20 +74,21 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
             }
             return Ok(if whole { Exit::Done } else { Exit::No });
         }
-        Command::Add => {
-            let key = add(&pool, dir, now).await?;
-            println!("{}", key.id);
+        Command::Add { signs } => {
+            let purpose = match signs {
+                Signs::Links => Purpose::Links,
+                Signs::Trail => Purpose::Trail,
+            };
+            let key = add(&pool, dir, purpose, now).await?;
+            let (id, dir, purpose) = (&key.id, dir.display(), purpose.as_str());
+            println!("{id}");
             eprintln!(
-                "made link key {}; copy {}/links-{}.key to every host, then: confirmd keyring activate {}",
-                key.id,
-                dir.display(),
-                key.id,
-                key.id
+                "made key {id}; copy {dir}/{purpose}-{id}.key to every host, then: confirmd keyring activate {id}"
             );
         }
         Command::Activate { id } => {
             activate(&pool, dir, &id, now).await?;
-            eprintln!("link key {id} signs from now on; {RELOAD}");
+            eprintln!("key {id} signs from now on; {RELOAD}");
         }
         Command::Compromise { id } => {
             compromise(&pool, dir, &id, now).await?;

@@ -73,7 +73,7 @@ enum Command {
     /// Reads the trail
     #[command(subcommand)]
     Events(events::Command),
-    /// Shows and changes the keys that sign links
+    /// Shows and changes the keys that sign links and checkpoints
     #[command(subcommand)]
     Keyring(keyring::Command),
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::evidence::{Evidence, Part};
 use super::id::{EventId, MessageId, SignupId, SubscriberId};
 use super::list::{ListId, SenderId};
 use super::time::Timestamp;
@@ -86,13 +87,27 @@ pub struct Event {
     pub message: Option<MessageId>,
     /// What else is known, without personal facts.
     pub data: Map<String, Value>,
+    /// The personal facts behind it, which are kept beside the trail.
+    pub evidence: Vec<Evidence>,
+    /// Makes the event's place in the tree unguessable to those who are shown no more than its hash.
+    pub salt: [u8; 16],
 }
 
 impl Event {
-    /// Starts an event of a sender.
-    pub fn of(id: EventId, kind: EventKind, time: Timestamp, sender: Option<&SenderId>) -> Self {
+    /// Starts an event of a sender, with random bytes for its id and its salt.
+    pub fn of(
+        random: [u8; 26],
+        kind: EventKind,
+        time: Timestamp,
+        sender: Option<&SenderId>,
+    ) -> Self {
+        let (mut id, mut salt) = ([0; 10], [0; 16]);
+        id.copy_from_slice(&random[..10]);
+        salt.copy_from_slice(&random[10..]);
         Self {
-            id,
+            id: EventId::new(time, id),
+            salt,
+            evidence: Vec::new(),
             kind,
             time,
             sender: sender.cloned(),
@@ -131,6 +146,12 @@ impl Event {
     /// Adds a fact.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.data.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Adds personal facts, to be kept apart; `key` is random.
+    pub fn evidence(mut self, part: Part, key: [u8; 32], facts: &Value) -> Self {
+        self.evidence.push(Evidence::new(part, key, facts));
         self
     }
 }

@@ -29,6 +29,7 @@ pub mod consent;
 pub mod delivery;
 pub mod eligibility;
 pub mod event;
+pub mod evidence;
 pub mod frequency;
 pub mod id;
 pub mod limits;

@@ -11,6 +11,7 @@ use super::work::Work;
 use super::{Error, Flows};
 use crate::clock::random;
 use crate::domain::address::Address;
+use crate::domain::consent::Network;
 use crate::domain::delivery::About;
 use crate::domain::id::SignupId;
 use crate::domain::signup::Confirm;
@@ -72,6 +73,7 @@ pub async fn again(flows: &Arc<Flows>, id: SignupId) -> Result<Outcome, Error> {
         lists: about.collect(),
         locale,
         consent: view.signup.consent.clone(),
+        network: Network::default(),
         reference: view.signup.reference.clone(),
         attributes: view.signup.attributes.clone(),
         redirect: view.signup.redirect.clone(),

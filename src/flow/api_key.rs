@@ -12,7 +12,7 @@ use super::{Error, Flows};
 use crate::clock::random;
 use crate::domain::consent::Hash;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::id::{ApiKeyId, EventId};
+use crate::domain::id::ApiKeyId;
 use crate::domain::list::SenderId;
 use crate::domain::time::Timestamp;
 pub use crate::store::api_key::ApiKey;
@@ -103,7 +103,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<ApiKey>, store::Error> {
 }
 
 fn event(kind: EventKind, now: Timestamp, key: &ApiKey) -> Event {
-    Event::of(EventId::new(now, random()), kind, now, Some(&key.sender))
+    Event::of(random(), kind, now, Some(&key.sender))
         .with("key", key.id.to_string())
         .with("scopes", key.scopes.clone())
 }

@@ -3,10 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::view::{SignupView, look};
 use super::work::{Work, blank};
 use super::{Flows, mail};
+use crate::clock::random;
+use crate::domain::consent::Network;
 use crate::domain::delivery::{About, MessageKind};
+use crate::domain::event::Event;
+use crate::domain::evidence::Part;
 use crate::domain::id::SignupId;
 use crate::domain::list::{ConfirmBy, ListId};
 use crate::domain::signup::{Confirm, ListState, confirm as decide};
@@ -14,6 +20,7 @@ use crate::domain::subscription::Move;
 use crate::domain::time::Timestamp;
 use crate::store::Error;
 use crate::store::signup::SignupList;
+use crate::token::{KeyId, Purpose};
 
 /// Which lists are meant.
 #[derive(Clone, Debug)]
@@ -35,6 +42,10 @@ pub struct Press {
     pub choice: Choice,
     /// By the button, or by opening the link where the list allows it.
     pub by: ConfirmBy,
+    /// The key that signed the link.
+    pub key: KeyId,
+    /// Where the press came from, as far as the policy keeps it.
+    pub network: Network,
 }
 
 /// What a press did.
@@ -113,10 +124,11 @@ fn one(
         };
         work.move_subscription(flows, now, Move::Confirm, subscription, |mut event| {
             event.sender = Some(signup.sender.clone());
-            event
+            let event = event
                 .signup(signup.id)
                 .with("by", by)
-                .with("revision", revision)
+                .with("revision", revision);
+            evidence(event, press, list)
         });
         work.end_list(signup.id, &list.list, ListState::Confirmed, None, now);
         if facts.list.welcome {
@@ -139,4 +151,21 @@ fn one(
         work.change_ledger(signup.mailbox).confirmed(&signup.sender);
     }
     Ok(confirmed)
+}
+
+/// Keeps what the confirming request was.
+fn evidence(event: Event, press: &Press, list: &SignupList) -> Event {
+    let method = match press.by {
+        ConfirmBy::Button => "POST",
+        ConfirmBy::Link => "GET",
+    };
+    let request = json!({
+        "method": method, "route": Purpose::Confirm.path(), "link_key": press.key.to_string(),
+        "signup": list.signup, "facts": list.facts,
+    });
+    let event = event.evidence(Part::Request, random(), &request);
+    match &press.network {
+        nothing if *nothing == Network::default() => event,
+        network => event.evidence(Part::Network, random(), &json!(network)),
+    }
 }

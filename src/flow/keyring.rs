@@ -7,16 +7,16 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use zeroize::Zeroizing;
 
-use super::Keys;
+use super::{Keys, TrailKey};
 use crate::clock::random;
 use crate::domain::consent::Hash;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::id::EventId;
 use crate::domain::pepper::Pepper;
 use crate::domain::time::Timestamp;
 use crate::store::keyring::{Purpose, Registered};
@@ -56,7 +56,7 @@ pub enum KeyringError {
         reason: String,
     },
     /// No such key.
-    #[error("no link key {0} is registered; `confirmd keyring list` shows those that are")]
+    #[error("no key {0} that signs is registered; `confirmd keyring list` shows those that are")]
     Unknown(String),
     /// The change makes no sense.
     #[error("{0}")]
@@ -85,6 +85,7 @@ pub async fn open(pool: &Pool, dir: &Path, now: Timestamp) -> Result<Keys, Keyri
     let first = [
         (Purpose::Links, KeyState::Sign.as_str()),
         (Purpose::Pepper, "in use"),
+        (Purpose::Trail, KeyState::Sign.as_str()),
     ];
     let mut made = Vec::new();
     for (purpose, state) in first {
@@ -127,13 +128,22 @@ pub async fn list(
     Ok(looked.collect())
 }
 
-/// Makes a link key that verifies and does not yet sign, and returns it.
+/// Makes a key that verifies and does not yet sign, and returns it.
 ///
 /// # Errors
 /// See [`KeyringError`].
-pub async fn add(pool: &Pool, dir: &Path, now: Timestamp) -> Result<Registered, KeyringError> {
+pub async fn add(
+    pool: &Pool,
+    dir: &Path,
+    purpose: Purpose,
+    now: Timestamp,
+) -> Result<Registered, KeyringError> {
+    if purpose == Purpose::Pepper {
+        let why = "there is one pepper, for good: every keyed hash of an address rests on it";
+        return Err(KeyringError::Refused(why.to_owned()));
+    }
     make_dir(dir)?;
-    let key = make(dir, Purpose::Links, KeyState::Verify.as_str(), now)?;
+    let key = make(dir, purpose, KeyState::Verify.as_str(), now)?;
     let mut tx = pool.begin().await?;
     tx.register_key(&key).await?;
     tx.append(&[event(&key, now)]).await?;
@@ -141,7 +151,7 @@ pub async fn add(pool: &Pool, dir: &Path, now: Timestamp) -> Result<Registered, 
     Ok(key)
 }
 
-/// Lets a link key sign; the one that signed before verifies from now on.
+/// Lets a key sign; the one of its purpose that signed before verifies from now on.
 ///
 /// # Errors
 /// See [`KeyringError`].
@@ -153,7 +163,7 @@ pub async fn activate(
 ) -> Result<(), KeyringError> {
     change(pool, dir, id, now, |key| match key.state.as_str() {
         "unsubscribe-only" => Err(KeyringError::Refused(format!(
-            "the link key {id} was declared compromised; it never signs again"
+            "the key {id} was declared compromised; it never signs again"
         ))),
         _ => Ok(KeyState::Sign),
     })
@@ -171,6 +181,9 @@ pub async fn compromise(
     now: Timestamp,
 ) -> Result<(), KeyringError> {
     change(pool, dir, id, now, |key| match key.state.as_str() {
+        _ if key.purpose == Purpose::Trail => Err(KeyringError::Refused(format!(
+            "{id} is a trail key: add and activate another; what {id} signed counts as far as an outside copy has it"
+        ))),
         "sign" => Err(KeyringError::Refused(format!(
             "the link key {id} signs; first run `confirmd keyring add` and `confirmd keyring activate` for another"
         ))),
@@ -189,14 +202,15 @@ async fn change(
     let mut tx = pool.begin().await?;
     tx.lock_registers().await?;
     let registered = tx.keyring().await?;
-    let links = || registered.iter().filter(|k| k.purpose == Purpose::Links);
-    let key = links().find(|key| key.id == id);
+    let signs = |k: &&Registered| k.purpose != Purpose::Pepper;
+    let key = registered.iter().filter(signs).find(|key| key.id == id);
     let key = key.ok_or_else(|| KeyringError::Unknown(id.to_owned()))?;
     read_file(dir, key)?;
     let state = decide(key)?;
     let mut events = Vec::new();
     if state == KeyState::Sign {
-        for old in links().filter(|k| k.state == "sign" && k.id != id) {
+        let others = registered.iter().filter(|k| k.purpose == key.purpose);
+        for old in others.filter(|k| k.state == "sign" && k.id != id) {
             let old = Registered {
                 state: KeyState::Verify.as_str().to_owned(),
                 ..old.clone()
@@ -219,24 +233,24 @@ async fn change(
 }
 
 fn event(key: &Registered, now: Timestamp) -> Event {
-    Event::of(
-        EventId::new(now, random()),
-        EventKind::KeyringChanged,
-        now,
-        None,
-    )
-    .with("key", key.id.clone())
-    .with("purpose", key.purpose.as_str())
-    .with("state", key.state.clone())
+    Event::of(random(), EventKind::KeyringChanged, now, None)
+        .with("key", key.id.clone())
+        .with("purpose", key.purpose.as_str())
+        .with("state", key.state.clone())
 }
 
 fn read(dir: &Path, registered: &[Registered]) -> Result<Keys, KeyringError> {
-    let mut links = Vec::new();
+    let (mut links, mut trail) = (Vec::new(), Vec::new());
     let mut pepper = None;
     for key in registered {
         let secret = read_file(dir, key)?;
         match key.purpose {
             Purpose::Pepper => pepper = Some(Pepper::new(&secret)),
+            Purpose::Trail => trail.push(TrailKey {
+                id: key.id.clone(),
+                signs: key.state == KeyState::Sign.as_str(),
+                seed: Arc::new(secret),
+            }),
             Purpose::Links => {
                 let state = KeyState::from_name(&key.state);
                 let (Ok(id), Some(state)) = (key.id.parse(), state) else {
@@ -247,8 +261,12 @@ fn read(dir: &Path, registered: &[Registered]) -> Result<Keys, KeyringError> {
         }
     }
     let links = LinkKeys::new(links);
-    match (links, pepper) {
-        (Some(links), Some(pepper)) => Ok(Keys { links, pepper }),
+    match (links, pepper, trail.iter().any(|key| key.signs)) {
+        (Some(links), Some(pepper), true) => Ok(Keys {
+            links,
+            pepper,
+            trail,
+        }),
         _ => Err(store::Error::corrupt("the keyring lacks a pepper or a signing key").into()),
     }
 }

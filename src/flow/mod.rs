@@ -25,13 +25,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use zeroize::Zeroizing;
 
 use crate::clock::{Clock, random};
 use crate::domain::address::Address;
 use crate::domain::consent::{Hash, Keep};
 use crate::domain::delivery::{About, MessageKind, MessageState};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::id::{EventId, MessageId, SignupId, SubscriberId};
+use crate::domain::id::{MessageId, SignupId, SubscriberId};
 use crate::domain::limits::{Limits, Withheld};
 use crate::domain::list::{Catalog, Facts, ListId, SenderId};
 use crate::domain::pepper::{Keyed, Pepper};
@@ -50,6 +51,19 @@ pub struct Keys {
     pub links: LinkKeys,
     /// Makes keyed hashes.
     pub pepper: Pepper,
+    /// Sign checkpoints.
+    pub trail: Vec<TrailKey>,
+}
+
+/// A key that signs checkpoints, or once did.
+#[derive(Clone)]
+pub struct TrailKey {
+    /// Its id in the keyring.
+    pub id: String,
+    /// Whether it signs now.
+    pub signs: bool,
+    /// The seed of its Ed25519 key pair (RFC 8032).
+    pub seed: Arc<Zeroizing<[u8; 32]>>,
 }
 
 /// What flows are told by configuration.
@@ -279,7 +293,7 @@ impl Flows {
     }
 
     fn event(&self, kind: EventKind, now: Timestamp, sender: Option<&SenderId>) -> Event {
-        Event::of(EventId::new(now, random()), kind, now, sender)
+        Event::of(random(), kind, now, sender)
     }
 }
 

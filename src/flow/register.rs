@@ -6,7 +6,6 @@ use super::InForce;
 use crate::clock::random;
 use crate::domain::consent::Hash;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::id::EventId;
 use crate::domain::list::{Catalog, Change, Entry, ListId};
 use crate::domain::time::Timestamp;
 use crate::store::list::{Registered, Words};
@@ -203,7 +202,7 @@ async fn load(tx: &mut Tx, mut catalog: Catalog) -> Result<InForce, store::Error
 }
 
 fn event(kind: EventKind, list: &Registered, now: Timestamp) -> Event {
-    Event::of(EventId::new(now, random()), kind, now, Some(&list.sender))
+    Event::of(random(), kind, now, Some(&list.sender))
         .list(&list.id)
         .with("revision", list.revision)
         .with("facts", list.facts.to_string())

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::Flows;
@@ -10,9 +11,11 @@ use super::work::Work;
 use crate::clock::random;
 use crate::domain::delivery::{Answer, Attempt, LIFE, MessageKind, MessageState, Next, after};
 use crate::domain::event::EventKind;
+use crate::domain::evidence::Part;
 use crate::domain::id::MessageId;
 use crate::domain::signup::{ListState, SignupState};
 use crate::domain::time::Timestamp;
+use crate::message::Proof;
 use crate::store::message::{Message, Settlement};
 use crate::store::{Error, Tx};
 
@@ -27,6 +30,8 @@ pub struct Result {
     pub attempt: Attempt,
     /// What the relay answered.
     pub answer: Option<Answer>,
+    /// The mail as evidence; none if it was not made.
+    pub proof: Option<Box<Proof>>,
     /// The last moment at which sending makes sense: the end of the link.
     pub expires: Option<Timestamp>,
 }
@@ -170,6 +175,13 @@ fn follow(
         }
         if let Next::Retry(at) = next {
             event = event.with("next", at.to_string());
+        }
+        // What was sent, or perhaps was.
+        if let (Next::End(MessageState::Sent | MessageState::Unknown), Some(proof)) =
+            (next, &result.proof)
+        {
+            let mail = json!({ "mail": proof, "answer": result.answer });
+            event = event.evidence(Part::Mail, random(), &mail);
         }
         work.events.push(event);
     }

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Flows, mail};
 use crate::clock::random;
 use crate::domain::address::Address;
-use crate::domain::consent::Consent;
+use crate::domain::consent::{Consent, Hash, Network};
 use crate::domain::delivery::{About, MessageKind};
 use crate::domain::event::{Event, EventKind};
+use crate::domain::evidence::Part;
 use crate::domain::id::{SignupId, SubscriberId};
 use crate::domain::list::SenderId;
 use crate::domain::locale::Locale;
@@ -35,6 +36,8 @@ pub struct Request {
     pub locale: Locale,
     /// The facts of the first opt-in.
     pub consent: Consent,
+    /// Where it came from, as far as the policy keeps it.
+    pub network: Network,
     /// The backend's own reference.
     pub reference: Option<String>,
     /// What the backend wants to know again.
@@ -189,18 +192,52 @@ pub(super) async fn write(
             request.lists.clone(),
         ));
         let names: Vec<&str> = request.lists.iter().map(|a| a.list.as_str()).collect();
-        events.push(
-            flows
-                .event(EventKind::SignupAccepted, now, Some(&request.sender))
-                .signup(*id)
-                .subscriber(subscriber)
-                .with("lists", names)
-                .with("locale", request.locale.as_str()),
-        );
+        let event = flows
+            .event(EventKind::SignupAccepted, now, Some(&request.sender))
+            .signup(*id)
+            .subscriber(subscriber)
+            .with("lists", names)
+            .with("locale", request.locale.as_str());
+        let wording = wording(flows, tx, request).await?;
+        events.push(evidence(event, request, &wording));
     }
     tx.add_signups(&signups).await?;
     tx.add_signup_lists(&lists).await?;
     tx.queue(&mails).await?;
     tx.append(&events).await?;
     Ok(events)
+}
+
+/// Which words were in force for this signup, and whether the backend says that they were shown.
+async fn wording(flows: &Flows, tx: &mut Tx, request: &Request) -> Result<Value, Error> {
+    let mut lists = Vec::with_capacity(request.lists.len());
+    for about in &request.lists {
+        let facts = flows.facts(tx, about.facts).await?;
+        let words = facts.list.words_in(&request.locale);
+        let words = words.ok_or_else(|| Error::corrupt("a list has no words in the language"))?;
+        let text = Hash::of(words.as_bytes());
+        lists.push(json!({ "list": about.list, "facts": about.facts, "text_sha256": text }));
+    }
+    let reported = request.consent.text_sha256;
+    Ok(json!({ "locale": request.locale, "lists": lists, "reported_sha256": reported }))
+}
+
+fn evidence(event: Event, request: &Request, wording: &Value) -> Event {
+    let consent = &request.consent;
+    let form = json!({
+        "action": consent.action, "source": consent.source, "at": consent.at, "challenge": consent.challenge,
+        "ref": request.reference, "again_of": request.again_of,
+    });
+    let event = event
+        .evidence(
+            Part::Address,
+            random(),
+            &json!({ "email": request.email.as_str() }),
+        )
+        .evidence(Part::Wording, random(), wording)
+        .evidence(Part::Form, random(), &form);
+    match &request.network {
+        nothing if *nothing == Network::default() => event,
+        network => event.evidence(Part::Network, random(), &json!(network)),
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use uuid::Uuid;
 
-use super::{ComposeError, Composed, Draft, Links, compose};
+use super::{ComposeError, Composed, Draft, Links, Proof, compose};
 use crate::domain::address::Address;
 use crate::domain::consent::Hash;
 use crate::domain::delivery::{MessageKind, Pinned};
@@ -13,7 +13,7 @@ use crate::domain::list::Facts;
 use crate::domain::locale::Locale;
 use crate::domain::time::Timestamp;
 use crate::template::{MailTemplate, Templates};
-use crate::token::{LinkKeys, Purpose};
+use crate::token::{CHARACTERS, LinkKeys, Purpose};
 
 /// A claimed mail: everything that its bytes depend on, besides keys and templates.
 #[derive(Clone, Debug)]
@@ -95,6 +95,55 @@ impl Composer {
     /// # Errors
     /// When its key or templates are not here, or the letter lacks what its kind must have.
     pub fn compose(&self, letter: &Letter, keys: &LinkKeys) -> Result<Composed, ComposeError> {
+        let missing = || ComposeError::Missing("link key that it was pinned to");
+        let key = letter.pinned.link_key.parse().map_err(|_| missing())?;
+        self.write(letter, |purpose, subject, expires| {
+            let token = keys.sign(key, purpose, subject, expires);
+            token.ok_or_else(missing)
+        })
+    }
+
+    /// Makes the mail with every token replaced by `*` of the same length: who has no key makes the same.
+    ///
+    /// # Errors
+    /// As [`Composer::compose`], but for the key.
+    pub fn compose_masked(&self, letter: &Letter) -> Result<Composed, ComposeError> {
+        self.write(letter, |_, _, _| Ok("*".repeat(CHARACTERS)))
+    }
+
+    /// Makes the mail and says all that makes its bytes, as evidence of what was sent.
+    ///
+    /// # Errors
+    /// As [`Composer::compose`].
+    pub fn compose_proven(
+        &self,
+        letter: &Letter,
+        keys: &LinkKeys,
+    ) -> Result<(Composed, Proof), ComposeError> {
+        let composed = self.compose(letter, keys)?;
+        let masked = self.compose_masked(letter)?;
+        let proof = Proof {
+            kind: letter.kind,
+            to: letter.to.as_str().to_owned(),
+            locale: letter.locale.clone(),
+            facts: letter.facts.iter().map(|facts| facts.encode().0).collect(),
+            pinned: letter.pinned.clone(),
+            asked_at: letter.asked_at,
+            site: letter.site.clone(),
+            expires: letter.expires,
+            public_url: self.public_url.clone(),
+            sha256: Hash::of(&composed.bytes),
+            masked_sha256: Hash::of(&masked.bytes),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        Ok((composed, proof))
+    }
+
+    fn write(
+        &self,
+        letter: &Letter,
+        sign: impl Fn(Purpose, Uuid, Option<Timestamp>) -> Result<String, ComposeError>,
+    ) -> Result<Composed, ComposeError> {
         let template = self.template(letter);
         let draft = Draft {
             kind: letter.kind,
@@ -104,7 +153,7 @@ impl Composer {
             message_id: letter.pinned.message_id.clone(),
             date: letter.pinned.date,
             boundary: letter.pinned.boundary.clone(),
-            links: self.links(letter, keys)?,
+            links: self.links(letter, sign)?,
             asked_at: letter.asked_at,
             site: letter.site.clone(),
             expires: letter.expires,
@@ -126,15 +175,16 @@ impl Composer {
         earlier.get(&wanted).cloned().map(Found::Earlier)
     }
 
-    fn links(&self, letter: &Letter, keys: &LinkKeys) -> Result<Links, ComposeError> {
-        let missing = || ComposeError::Missing("link key that it was pinned to");
-        let key = letter.pinned.link_key.parse().map_err(|_| missing())?;
+    fn links(
+        &self,
+        letter: &Letter,
+        sign: impl Fn(Purpose, Uuid, Option<Timestamp>) -> Result<String, ComposeError>,
+    ) -> Result<Links, ComposeError> {
         let own = letter.facts.first();
         let own = own.and_then(|facts| facts.sender.public_url.as_deref());
         let origin = own.map_or(self.public_url.as_str(), |own| own.trim_end_matches('/'));
         let link = |purpose: Purpose, subject, expires| {
-            let token = keys.sign(key, purpose, subject, expires);
-            let token = token.ok_or_else(missing)?;
+            let token = sign(purpose, subject, expires)?;
             Ok::<_, ComposeError>(format!("{origin}{}{token}", purpose.path()))
         };
         let mut links = Links::default();

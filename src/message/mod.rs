@@ -2,6 +2,7 @@
 
 mod composer;
 mod draft;
+mod proof;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -12,6 +13,7 @@ use lettre::message::{Mailbox, MultiPart, SinglePart};
 
 pub use self::composer::{Composer, Letter};
 pub use self::draft::{Draft, Links};
+pub use self::proof::Proof;
 
 use crate::domain::address::Address;
 use crate::domain::list::{self, ListId};

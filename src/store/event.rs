@@ -1,77 +1,48 @@
 //! Events: appended by flows, numbered by the sequencer, read in the order of their numbers.
 
-use serde_json::Value;
-use uuid::Uuid;
-
 use super::set::Set;
-use super::types::{json, named, parsed};
 use super::{Error, Tx, on};
-use crate::domain::event::{Event, EventKind, Sequenced};
-use crate::domain::id::{EventId, MessageId, SignupId, SubscriberId};
+use crate::domain::event::{Event, Sequenced};
+use crate::domain::id::SubscriberId;
 use crate::domain::list::SenderId;
-use crate::domain::time::Timestamp;
+use crate::trail::leaf::{Leaf, encode};
 
-type EventRow = (
-    i64,
-    Uuid,
-    String,
-    Timestamp,
-    Option<String>,
-    Option<String>,
-    Option<Uuid>,
-    Option<Uuid>,
-    Option<Uuid>,
-    Value,
-);
-
-fn read(row: EventRow) -> Result<Sequenced, Error> {
-    Ok(Sequenced {
-        seq: row.0,
-        id: EventId(row.1),
-        kind: named(&row.2, EventKind::from_name)?,
-        time: row.3,
-        sender: row.4.as_deref().map(parsed).transpose()?,
-        list: row.5.as_deref().map(parsed).transpose()?,
-        subscriber: row.6.map(SubscriberId),
-        signup: row.7.map(SignupId),
-        message: row.8.map(MessageId),
-        data: json(row.9)?,
-    })
+fn read((seq, leaf): (i64, Vec<u8>)) -> Result<Sequenced, Error> {
+    let leaf = Leaf::decode(&leaf);
+    let leaf =
+        leaf.map_err(|error| Error::corrupt(format!("event {seq} cannot be read: {error}")))?;
+    Ok(leaf.at(seq))
 }
 
 impl Tx {
-    /// Appends events in this order.
+    /// Appends events in this order, and keeps the personal facts behind them.
     pub async fn append(&mut self, events: &[Event]) -> Result<(), Error> {
         if events.is_empty() {
             return Ok(());
         }
-        const SQL: &str = "insert into event (id, type, time, sender, list, subscriber, signup, message, data)
-            select id, type, time, sender, list, subscriber, signup, message, data from {set} order by n";
+        const SQL: &str = "insert into event (id, type, time, sender, list, subscriber, signup, message, leaf)
+            select id, type, time, sender, list, subscriber, signup, message, leaf from {set} order by n";
+        fn texts<'e, T: ToString + 'e>(
+            events: &'e [Event],
+            of: impl Fn(&'e Event) -> Option<&'e T>,
+        ) -> impl Iterator<Item = Option<String>> {
+            events.iter().map(move |e| of(e).map(T::to_string))
+        }
         let set = Set::new()
             .uuid("id", events.iter().map(|e| e.id.0))
             .text("type", events.iter().map(|e| e.kind.as_str().to_owned()))
             .time("time", events.iter().map(|e| e.time))
-            .text(
-                "sender",
-                events
-                    .iter()
-                    .map(|e| e.sender.as_ref().map(ToString::to_string)),
-            )
-            .text(
-                "list",
-                events
-                    .iter()
-                    .map(|e| e.list.as_ref().map(ToString::to_string)),
-            )
+            .text("sender", texts(events, |e| e.sender.as_ref()))
+            .text("list", texts(events, |e| e.list.as_ref()))
             .uuid(
                 "subscriber",
                 events.iter().map(|e| e.subscriber.map(|id| id.0)),
             )
             .uuid("signup", events.iter().map(|e| e.signup.map(|id| id.0)))
             .uuid("message", events.iter().map(|e| e.message.map(|id| id.0)))
-            .json("data", events.iter().map(|e| Value::Object(e.data.clone())));
+            .bytes("leaf", events.iter().map(encode));
         self.write(SQL, set).await?;
-        Ok(())
+        self.keep_evidence(events).await
     }
 
     /// Numbers up to `limit` events in the order of their writing and returns how many.
@@ -121,13 +92,11 @@ impl Tx {
         limit: i64,
         sender: Option<&SenderId>,
     ) -> Result<Vec<Sequenced>, Error> {
-        const ALL: &str =
-            "select seq, id, type, time, sender, list, subscriber, signup, message, data
+        const ALL: &str = "select seq, leaf
             from event where seq > $1 order by seq limit $2";
-        const ONE: &str =
-            "select seq, id, type, time, sender, list, subscriber, signup, message, data
+        const ONE: &str = "select seq, leaf
             from event where seq > $1 and sender = $3 order by seq limit $2";
-        let rows: Vec<EventRow> = on!(self, |conn| {
+        let rows: Vec<(i64, Vec<u8>)> = on!(self, |conn| {
             let query = sqlx::query_as(if sender.is_some() { ONE } else { ALL });
             let query = query.bind(after).bind(limit);
             match sender {
@@ -140,10 +109,9 @@ impl Tx {
 
     /// Returns the sequenced events of a subscriber, oldest first.
     pub async fn events_of(&mut self, id: SubscriberId) -> Result<Vec<Sequenced>, Error> {
-        const SQL: &str =
-            "select seq, id, type, time, sender, list, subscriber, signup, message, data
+        const SQL: &str = "select seq, leaf
             from event where subscriber = $1 and seq is not null order by seq";
-        let rows: Vec<EventRow> = on!(self, |conn| sqlx::query_as(SQL)
+        let rows: Vec<(i64, Vec<u8>)> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(id.0)
             .fetch_all(conn)
             .await?);

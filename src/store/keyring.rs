@@ -11,6 +11,8 @@ pub enum Purpose {
     Links,
     /// Makes the keyed hashes of addresses.
     Pepper,
+    /// Signs checkpoints of the trail.
+    Trail,
 }
 
 impl Purpose {
@@ -19,6 +21,7 @@ impl Purpose {
         match self {
             Purpose::Links => "links",
             Purpose::Pepper => "pepper",
+            Purpose::Trail => "trail",
         }
     }
 }
@@ -30,7 +33,7 @@ pub struct Registered {
     pub id: String,
     /// What it is for.
     pub purpose: Purpose,
-    /// `sign`, `verify` or `unsubscribe-only` for link keys; `in use` for peppers.
+    /// `sign` or `verify`, for a link key also `unsubscribe-only`; `in use` for peppers.
     pub state: String,
     /// What the file must hash to.
     pub fingerprint: Vec<u8>,
@@ -50,6 +53,7 @@ impl Tx {
                 let purpose = named(&purpose, |name| match name {
                     "links" => Some(Purpose::Links),
                     "pepper" => Some(Purpose::Pepper),
+                    "trail" => Some(Purpose::Trail),
                     _ => None,
                 })?;
                 Ok(Registered {

@@ -12,6 +12,7 @@ pub mod address;
 pub mod api_key;
 pub mod connect;
 pub mod event;
+pub mod evidence;
 pub mod idempotency;
 pub mod keyring;
 pub mod list;

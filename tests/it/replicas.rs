@@ -133,7 +133,7 @@ both!(a_process_without_the_right_keys_refuses_to_start, |db| {
         .map(|file| file.expect("a file").path())
         .collect();
     files.sort();
-    assert_eq!(files.len(), 2, "a link key and a pepper");
+    assert_eq!(files.len(), 3, "a link key, a pepper and a trail key");
 
     for file in &files {
         let name = file.file_name().and_then(|n| n.to_str()).expect("a name");

@@ -150,9 +150,9 @@ both!(a_signup_runs_the_same_statements_whatever_is_known, |db| {
     };
     let expected = sign_up("first.of.all@example.org").await;
     assert_eq!(expected.0.0, 202);
-    // Address, subscriber, signup, its list, message, event: a row each.
+    // Address, subscriber, signup, its list, message, event: a row each; and three parts of evidence.
     let wrote: u64 = expected.1.iter().map(|s| s.wrote).sum();
-    assert_eq!(wrote, 6, "{:#?}", expected.1);
+    assert_eq!(wrote, 9, "{:#?}", expected.1);
     for round in 0..2 {
         for state in STATES {
             let (answer, statements) = sign_up(&address(state, round)).await;

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD as BASE64};
 use confirmd::domain::time::Timestamp;
 use confirmd::flow::keyring;
+use confirmd::store;
 use confirmd::token::{CHARACTERS, Claims, KeyId, KeyState, LinkKeys, Purpose};
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
@@ -49,7 +50,11 @@ fn the_published_vectors_hold() {
         let token = keys.sign(id, purpose, subject, expires);
         assert_eq!(token.as_deref(), Some(text("token")));
         assert_eq!(text("token").len(), CHARACTERS);
-        let claims = Claims { subject, expires };
+        let claims = Claims {
+            key: id,
+            subject,
+            expires,
+        };
         assert_eq!(keys.verify(purpose, text("token")), Ok(claims));
         for other in PURPOSES.into_iter().filter(|other| *other != purpose) {
             assert!(keys.verify(other, text("token")).is_err());
@@ -346,7 +351,10 @@ both!(links_outlive_their_key, |db| {
     assert_eq!(key_of(&anna[0]), first);
 
     let now = app.clock.now();
-    let second = keyring::add(pool, &dir, now).await.expect("a key").id;
+    let second = keyring::add(pool, &dir, store::keyring::Purpose::Links, now)
+        .await
+        .expect("a key")
+        .id;
     reload_keys(&app).await;
     let between = fresh(&app, "between@example.org", &["weekly"]).await;
     assert_eq!(
@@ -440,7 +448,7 @@ both!(an_unsubscribe_link_of_a_rotated_key_works_for_years, |db| {
     let bert = subscribed(&app, "bert@example.org", &["weekly"]).await;
     for _ in 0..3 {
         app.pass(YEAR);
-        let key = keyring::add(pool, &dir, app.clock.now())
+        let key = keyring::add(pool, &dir, store::keyring::Purpose::Links, app.clock.now())
             .await
             .expect("a key");
         let now = app.clock.now();

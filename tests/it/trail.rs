@@ -24,9 +24,13 @@ async fn refused(app: &TestApp, statement: &str) {
 both!(no_column_of_an_event_can_be_changed, |db| {
     let app = begin(db).await;
     let before = app.dump().await;
-    let (id, time) = match db {
-        Db::Sqlite => ("x'00000000000070008000000000000000'", "7"),
-        Db::Postgres => ("'00000000-0000-7000-8000-000000000000'", "now()"),
+    let (id, time, leaf) = match db {
+        Db::Sqlite => ("x'00000000000070008000000000000000'", "7", "x'7b7d'"),
+        Db::Postgres => (
+            "'00000000-0000-7000-8000-000000000000'",
+            "now()",
+            r"'\x7b7d'",
+        ),
     };
     for (column, value) in [
         ("id", id),
@@ -38,7 +42,7 @@ both!(no_column_of_an_event_can_be_changed, |db| {
         ("subscriber", id),
         ("signup", id),
         ("message", id),
-        ("data", "'{}'"),
+        ("leaf", leaf),
         ("seq", "null"),
         ("seq", "seq + 1000"),
         ("seq", "seq"),
@@ -71,13 +75,13 @@ both!(no_event_can_be_taken_away_or_written_over, |db| {
     ] {
         refused(&app, statement).await;
     }
-    let columns = "id, type, time, sender, list, subscriber, signup, message, data";
+    let columns = "id, type, time, sender, list, subscriber, signup, message, leaf";
     let upsert = format!(
         "insert into event ({columns}) select {columns} from event where true on conflict (id) do update set type = 'key.revoked'"
     );
     refused(&app, &upsert).await;
     let numbered = format!(
-        "insert into event ({columns}, seq) select {}, type, time, sender, list, subscriber, signup, message, data, 5000 from event where seq = 1",
+        "insert into event ({columns}, seq) select {}, type, time, sender, list, subscriber, signup, message, leaf, 5000 from event where seq = 1",
         match db {
             Db::Sqlite => "randomblob(16)",
             Db::Postgres => "gen_random_uuid()",
@@ -86,7 +90,7 @@ both!(no_event_can_be_taken_away_or_written_over, |db| {
     refused(&app, &numbered).await;
     match db {
         Db::Sqlite => {
-            let fresh = "randomblob(16), 'key.revoked', time, sender, list, subscriber, signup, message, data";
+            let fresh = "randomblob(16), 'key.revoked', time, sender, list, subscriber, signup, message, leaf";
             for statement in [
                 format!("insert or replace into event ({columns}) select {columns} from event where seq = 1"),
                 format!("replace into event ({columns}) select {columns} from event where seq is null"),

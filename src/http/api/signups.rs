@@ -16,7 +16,7 @@ use super::authorize;
 use super::object::{Object, check, escape};
 use super::strict::Strict;
 use crate::domain::address::Address;
-use crate::domain::consent::{Action, Consent, Hash};
+use crate::domain::consent::{Action, Consent, Hash, Network};
 use crate::domain::delivery::About;
 use crate::domain::list::{Entry, ListId, SenderId};
 use crate::domain::locale::Locale;
@@ -149,6 +149,7 @@ fn body(
         read_consent(flows, in_force, &entries, now, consent)
     });
     let consent = object.require("consent", consent, "is missing: how the person agreed");
+    let (consent, network) = consent.unzip();
     let reference = object.text("ref", 64);
     let attributes = attributes(&entries, &mut object);
     let redirect = object.text("redirect", 2000);
@@ -172,6 +173,7 @@ fn body(
             .collect(),
         locale: locale?,
         consent: consent?,
+        network: network?,
         reference,
         attributes,
         redirect,
@@ -220,7 +222,7 @@ fn read_consent(
     entries: &[&Entry],
     now: Timestamp,
     object: &mut Object<'_>,
-) -> Option<Consent> {
+) -> Option<(Consent, Network)> {
     const ACTIONS: &str = "must be one of checkbox, button, form, oral, paper";
     let action = object.read("action", 32, |name| {
         serde_json::from_value::<Action>(Value::from(name)).map_err(|_| ACTIONS)
@@ -264,15 +266,18 @@ fn read_consent(
     });
     let user_agent = object.text("user_agent", 1000);
     let challenge = object.text("challenge", 200);
-    Some(Consent {
+    let consent = Consent {
         action: action?,
         source: source?,
         text_sha256: hash,
         at,
+        challenge,
+    };
+    let network = Network {
         ip: ip.and_then(|ip| flows.settings.keep_ip.ip(ip)),
         user_agent: user_agent.and_then(|a| flows.settings.keep_user_agent.user_agent(&a)),
-        challenge,
-    })
+    };
+    Some((consent, network))
 }
 
 fn attributes(entries: &[&Entry], object: &mut Object<'_>) -> Option<Value> {

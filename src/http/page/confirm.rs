@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 
 use super::{Token, claims, failed, is_one_click, page};
+use crate::domain::consent::Network;
 use crate::domain::frequency::Frequency;
 use crate::domain::id::SignupId;
 use crate::domain::list::{ConfirmBy, ListId, vouched_site};
@@ -22,7 +23,7 @@ use crate::template::{
     ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, Ended, EndedPage, ListFace, OtherList,
     OtherState,
 };
-use crate::token::Purpose;
+use crate::token::{Claims, Purpose};
 
 /// Shows the signup as it stands. Changes nothing, unless its only list lets the link itself confirm.
 pub async fn show(
@@ -47,7 +48,15 @@ pub async fn show(
         _ => false,
     };
     if by_link && method == Method::GET {
-        return confirm(&app, &token, id, Choice::Only, ConfirmBy::Link, &headers).await;
+        return confirm(
+            &app,
+            &token,
+            claims,
+            Choice::Only,
+            ConfirmBy::Link,
+            &headers,
+        )
+        .await;
     }
     as_it_stands(&app, &token, &view, &[])
 }
@@ -71,7 +80,7 @@ pub async fn press(
         false => None,
     };
     match choice {
-        Some(choice) => confirm(&app, &token, id, choice, ConfirmBy::Button, &headers).await,
+        Some(choice) => confirm(&app, &token, claims, choice, ConfirmBy::Button, &headers).await,
         None => match view::signup(&app.flows, id).await {
             Ok(Some(view)) => as_it_stands(&app, &token, &view, &[]),
             Ok(None) => unknown(&app, &headers),
@@ -123,12 +132,18 @@ fn choice(body: &[u8]) -> Option<Choice> {
 async fn confirm(
     app: &Arc<App>,
     token: &str,
-    signup: SignupId,
+    claims: Claims,
     choice: Choice,
     by: ConfirmBy,
     headers: &HeaderMap,
 ) -> Response {
-    let press = Press { signup, choice, by };
+    let press = Press {
+        signup: SignupId(claims.subject),
+        choice,
+        by,
+        key: claims.key,
+        network: Network::default(),
+    };
     match app.confirms.pass(press).await {
         Ok(outcome) => match outcome.view {
             Some(view) => as_it_stands(app, token, &view, &outcome.confirmed),

@@ -83,6 +83,7 @@ both!(a_claim_whose_lease_has_ended_is_another_s, |db| {
         claim: job.claim,
         attempt: Attempt::Sent,
         answer: None,
+        proof: None,
         expires: job.expires,
     };
     let flows = app.flows.clone();
