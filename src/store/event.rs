@@ -45,37 +45,6 @@ impl Tx {
         self.keep_evidence(events).await
     }
 
-    /// Numbers up to `limit` events in the order of their writing and returns how many.
-    ///
-    /// The one row of `trail_head` is locked first, so of all processes one numbers at a time, without gap or repeat.
-    pub async fn sequence(&mut self, limit: i64) -> Result<u64, Error> {
-        const LOCK: &str = "update trail_head set size = size where one = 1 returning size";
-        const NUMBER: &str = "update event set seq = s.seq
-            from (select ord as o, row_number() over (order by ord) + $1 as seq
-                  from (select ord from event where seq is null order by ord limit $2) as open) as s
-            where event.ord = s.o";
-        const HEAD: &str = "update trail_head set size = size + $1 where one = 1";
-        let (size,): (i64,) = on!(self, |conn| {
-            let mut rows = sqlx::query_as(LOCK).fetch_all(conn).await?;
-            rows.pop().ok_or(sqlx::Error::RowNotFound)?
-        });
-        let numbered = on!(self, |conn| sqlx::query(NUMBER)
-            .bind(size)
-            .bind(limit)
-            .execute(conn)
-            .await?
-            .rows_affected());
-        if numbered > 0 {
-            let grown = i64::try_from(numbered).unwrap_or(i64::MAX);
-            on!(self, |conn| sqlx::query(HEAD)
-                .bind(grown)
-                .execute(conn)
-                .await
-                .map(drop)?);
-        }
-        Ok(numbered)
-    }
-
     /// Tells whether any event has no number yet.
     pub async fn has_unsequenced(&mut self) -> Result<bool, Error> {
         const SQL: &str = "select ord from event where seq is null limit 1";

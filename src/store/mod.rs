@@ -20,6 +20,7 @@ pub mod message;
 pub mod set;
 pub mod signup;
 pub mod subscriber;
+pub mod trail;
 mod types;
 
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};

@@ -1,0 +1,234 @@
+//! The trail: events get their numbers, the tree over them grows, checkpoints are kept.
+
+use super::set::Set;
+use super::types::hash;
+use super::{Error, Tx, on};
+use crate::domain::id::EventId;
+use crate::domain::time::Timestamp;
+use crate::trail::tree::{TileId, Tiles};
+
+/// How far the trail reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// How many events have a number.
+    pub size: u64,
+    /// Which epoch it is; 1 unless the operator declared that a part was lost.
+    pub epoch: u64,
+}
+
+/// One checkpoint as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// In which epoch.
+    pub epoch: u64,
+    /// How long the trail was.
+    pub size: u64,
+    /// The signed note.
+    pub note: String,
+    /// When it was signed.
+    pub signed_at: Timestamp,
+    /// A time stamp over the note (RFC 3161).
+    pub stamp: Option<Vec<u8>>,
+}
+
+type CheckpointRow = (i64, i64, String, Timestamp, Option<Vec<u8>>);
+
+fn checkpoint((epoch, size, note, signed_at, stamp): CheckpointRow) -> Kept {
+    Kept {
+        epoch: epoch.unsigned_abs(),
+        size: size.unsigned_abs(),
+        note,
+        signed_at,
+        stamp,
+    }
+}
+
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+impl Tx {
+    /// Locks the one row of the trail's head: of all processes one numbers at a time, without gap or repeat.
+    pub async fn lock_trail(&mut self) -> Result<Head, Error> {
+        const SQL: &str = "update trail_head set size = size where one = 1 returning size, epoch";
+        let rows: Vec<(i64, i64)> = on!(self, |conn| sqlx::query_as(SQL).fetch_all(conn).await?);
+        head(rows)
+    }
+
+    /// Returns how far the trail reaches.
+    pub async fn trail_head(&mut self) -> Result<Head, Error> {
+        const SQL: &str = "select size, epoch from trail_head where one = 1";
+        let rows: Vec<(i64, i64)> = on!(self, |conn| sqlx::query_as(SQL).fetch_all(conn).await?);
+        head(rows)
+    }
+
+    /// Numbers up to `limit` events after `size`, in the order of their writing, and returns their bytes in that order.
+    pub async fn number(&mut self, size: u64, limit: i64) -> Result<Vec<Vec<u8>>, Error> {
+        const NUMBER: &str = "update event set seq = s.seq
+            from (select ord as o, row_number() over (order by ord) + $1 as seq
+                  from (select ord from event where seq is null order by ord limit $2) as open) as s
+            where event.ord = s.o
+            returning event.seq, event.leaf";
+        let mut rows: Vec<(i64, Vec<u8>)> = on!(self, |conn| sqlx::query_as(NUMBER)
+            .bind(signed(size))
+            .bind(limit)
+            .fetch_all(conn)
+            .await?);
+        rows.sort_unstable_by_key(|(seq, _)| *seq);
+        Ok(rows.into_iter().map(|(_, leaf)| leaf).collect())
+    }
+
+    /// Writes how far the trail reaches; its head is locked.
+    pub async fn set_trail_head(&mut self, head: Head) -> Result<(), Error> {
+        const SQL: &str = "update trail_head set size = $1, epoch = $2 where one = 1";
+        on!(self, |conn| sqlx::query(SQL)
+            .bind(signed(head.size))
+            .bind(signed(head.epoch))
+            .execute(conn)
+            .await
+            .map(drop)?);
+        Ok(())
+    }
+
+    /// Returns tiles of the tree; what is missing is left out.
+    pub async fn tiles(&mut self, ids: impl IntoIterator<Item = TileId>) -> Result<Tiles, Error> {
+        const SQL: &str = "select tile.level, tile.place, tile.hashes
+            from {set} join tile on tile.level = s.level and tile.place = s.place";
+        let ids: Vec<TileId> = ids.into_iter().collect();
+        if ids.is_empty() {
+            return Ok(Tiles::new());
+        }
+        let set = Set::new()
+            .int("level", ids.iter().map(|id| i64::from(id.level)))
+            .int("place", ids.iter().map(|id| signed(id.index)));
+        let rows: Vec<(i64, i64, Vec<u8>)> = self.rows(SQL, set).await?;
+        let mut tiles = Tiles::new();
+        for (level, place, bytes) in rows {
+            let id = TileId {
+                level: u8::try_from(level).map_err(|_| Error::corrupt("a tile's level"))?,
+                index: place.unsigned_abs(),
+            };
+            let hashes = bytes.chunks(32).map(|bytes| hash(bytes.to_vec()));
+            tiles.insert(id, hashes.collect::<Result<_, _>>()?);
+        }
+        Ok(tiles)
+    }
+
+    /// Writes tiles that grew or are new.
+    pub async fn save_tiles(&mut self, tiles: &Tiles) -> Result<(), Error> {
+        const SQL: &str = "insert into tile (level, place, hashes)
+            select level, place, hashes from {set} where true
+            on conflict (level, place) do update set hashes = excluded.hashes";
+        if tiles.is_empty() {
+            return Ok(());
+        }
+        let bytes = |hashes: &Vec<_>| hashes.iter().flat_map(|hash: &crate::domain::consent::Hash| hash.0).collect::<Vec<u8>>();
+        let set = Set::new()
+            .int("level", tiles.keys().map(|id| i64::from(id.level)))
+            .int("place", tiles.keys().map(|id| signed(id.index)))
+            .bytes("hashes", tiles.values().map(bytes));
+        self.write(SQL, set).await?;
+        Ok(())
+    }
+
+    /// Returns the bytes of events after a number, at most `limit`, with their numbers.
+    pub async fn leaves_after(&mut self, seq: u64, limit: i64) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+        const SQL: &str = "select seq, leaf from event where seq > $1 order by seq limit $2";
+        let rows: Vec<(i64, Vec<u8>)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(signed(seq))
+            .bind(limit)
+            .fetch_all(conn)
+            .await?);
+        let row = |(seq, leaf): (i64, _)| (seq.unsigned_abs(), leaf);
+        Ok(rows.into_iter().map(row).collect())
+    }
+
+    /// Returns the number of an event, if it has one.
+    pub async fn number_of(&mut self, event: EventId) -> Result<Option<u64>, Error> {
+        const SQL: &str = "select seq from event where id = $1 and seq is not null";
+        let row: Option<(i64,)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(event.0)
+            .fetch_optional(conn)
+            .await?);
+        Ok(row.map(|(seq,)| seq.unsigned_abs()))
+    }
+
+    /// Keeps a checkpoint. One of the same epoch and size is written anew: while nothing happens, only its time differs.
+    pub async fn keep_checkpoint(&mut self, kept: &Kept) -> Result<(), Error> {
+        const SQL: &str = "insert into checkpoint (epoch, size, note, signed_at, stamp) values ($1, $2, $3, $4, null)
+            on conflict (epoch, size) do update set note = excluded.note, signed_at = excluded.signed_at";
+        on!(self, |conn| sqlx::query(SQL)
+            .bind(signed(kept.epoch))
+            .bind(signed(kept.size))
+            .bind(&kept.note)
+            .bind(kept.signed_at)
+            .execute(conn)
+            .await
+            .map(drop)?);
+        Ok(())
+    }
+
+    /// Keeps the time stamp over a checkpoint, if that still says what was stamped; returns whether it does.
+    pub async fn keep_stamp(&mut self, kept: &Kept, stamp: &[u8]) -> Result<bool, Error> {
+        const SQL: &str =
+            "update checkpoint set stamp = $1 where epoch = $2 and size = $3 and note = $4";
+        let done = on!(self, |conn| sqlx::query(SQL)
+            .bind(stamp)
+            .bind(signed(kept.epoch))
+            .bind(signed(kept.size))
+            .bind(&kept.note)
+            .execute(conn)
+            .await?
+            .rows_affected());
+        Ok(done > 0)
+    }
+
+    /// Returns the newest checkpoint.
+    pub async fn last_checkpoint(&mut self) -> Result<Option<Kept>, Error> {
+        const SQL: &str = "select epoch, size, note, signed_at, stamp from checkpoint
+            order by epoch desc, size desc limit 1";
+        let row: Option<CheckpointRow> =
+            on!(self, |conn| sqlx::query_as(SQL).fetch_optional(conn).await?);
+        Ok(row.map(checkpoint))
+    }
+
+    /// Returns the first checkpoint of an epoch that is at least this long.
+    pub async fn checkpoint_from(&mut self, epoch: u64, size: u64) -> Result<Option<Kept>, Error> {
+        const SQL: &str = "select epoch, size, note, signed_at, stamp from checkpoint
+            where epoch = $1 and size >= $2 order by size limit 1";
+        let row: Option<CheckpointRow> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(signed(epoch))
+            .bind(signed(size))
+            .fetch_optional(conn)
+            .await?);
+        Ok(row.map(checkpoint))
+    }
+
+    /// Returns checkpoints after one, by epoch and size, at most `limit`.
+    pub async fn checkpoints_after(
+        &mut self,
+        epoch: u64,
+        size: u64,
+        limit: i64,
+    ) -> Result<Vec<Kept>, Error> {
+        const SQL: &str = "select epoch, size, note, signed_at, stamp from checkpoint
+            where (epoch, size) > ($1, $2) order by epoch, size limit $3";
+        let rows: Vec<CheckpointRow> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(signed(epoch))
+            .bind(signed(size))
+            .bind(limit)
+            .fetch_all(conn)
+            .await?);
+        Ok(rows.into_iter().map(checkpoint).collect())
+    }
+}
+
+fn head(mut rows: Vec<(i64, i64)>) -> Result<Head, Error> {
+    let (size, epoch) = rows
+        .pop()
+        .ok_or_else(|| Error::corrupt("the trail has no head"))?;
+    Ok(Head {
+        size: size.unsigned_abs(),
+        epoch: epoch.unsigned_abs(),
+    })
+}
