@@ -16,6 +16,7 @@
 //! |---|---|
 //! | [`domain`] | the rules of consent, pure |
 //! | [`token`] | signed links, pure |
+//! | [`trail`] | the tree over the events and its signed checkpoints, pure |
 //! | [`template`], [`message`] | mails and pages; mails as bytes |
 //! | [`store`] | the only SQL, for SQLite and PostgreSQL |
 //! | [`flow`] | everything that can happen, one file each |
@@ -41,3 +42,4 @@ pub mod store;
 pub mod telemetry;
 pub mod template;
 pub mod token;
+pub mod trail;
