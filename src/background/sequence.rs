@@ -1,4 +1,4 @@
-//! Events get their place in the trail.
+//! Events get their place in the trail: a number, and a leaf in the tree.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::repeat;
 use crate::flow::Flows;
 use crate::store::Error;
+use crate::store::trail::Head;
+use crate::trail::tree::{append, edge, leaf_hash};
 
 /// Events that one transaction numbers.
 const BATCH: i64 = 1000;
@@ -23,9 +25,23 @@ pub async fn step(flows: &Flows) -> Result<bool, Error> {
         return Ok(false);
     }
     let mut tx = flows.pool.begin().await?;
-    let numbered = tx.sequence(BATCH).await?;
+    let head = tx.lock_trail().await?;
+    let leaves = tx.number(head.size, BATCH).await?;
+    if leaves.is_empty() {
+        return Ok(false);
+    }
+    let tiles = tx.tiles(edge(head.size)).await?;
+    let hashes: Vec<_> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+    let grown = append(head.size, &tiles, &hashes);
+    tx.save_tiles(&grown.map_err(|error| Error::corrupt(error.to_string()))?)
+        .await?;
+    tx.set_trail_head(Head {
+        size: head.size + leaves.len() as u64,
+        ..head
+    })
+    .await?;
     tx.commit().await?;
-    Ok(numbered > 0)
+    Ok(true)
 }
 
 /// Numbers events until `soft`.

@@ -122,7 +122,12 @@ impl Tx {
         if tiles.is_empty() {
             return Ok(());
         }
-        let bytes = |hashes: &Vec<_>| hashes.iter().flat_map(|hash: &crate::domain::consent::Hash| hash.0).collect::<Vec<u8>>();
+        let bytes = |hashes: &Vec<_>| {
+            hashes
+                .iter()
+                .flat_map(|hash: &crate::domain::consent::Hash| hash.0)
+                .collect::<Vec<u8>>()
+        };
         let set = Set::new()
             .int("level", tiles.keys().map(|id| i64::from(id.level)))
             .int("place", tiles.keys().map(|id| signed(id.index)))
@@ -132,7 +137,11 @@ impl Tx {
     }
 
     /// Returns the bytes of events after a number, at most `limit`, with their numbers.
-    pub async fn leaves_after(&mut self, seq: u64, limit: i64) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+    pub async fn leaves_after(
+        &mut self,
+        seq: u64,
+        limit: i64,
+    ) -> Result<Vec<(u64, Vec<u8>)>, Error> {
         const SQL: &str = "select seq, leaf from event where seq > $1 order by seq limit $2";
         let rows: Vec<(i64, Vec<u8>)> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(signed(seq))
@@ -187,8 +196,9 @@ impl Tx {
     pub async fn last_checkpoint(&mut self) -> Result<Option<Kept>, Error> {
         const SQL: &str = "select epoch, size, note, signed_at, stamp from checkpoint
             order by epoch desc, size desc limit 1";
-        let row: Option<CheckpointRow> =
-            on!(self, |conn| sqlx::query_as(SQL).fetch_optional(conn).await?);
+        let row: Option<CheckpointRow> = on!(self, |conn| sqlx::query_as(SQL)
+            .fetch_optional(conn)
+            .await?);
         Ok(row.map(checkpoint))
     }
 

@@ -1,3 +1,12 @@
-//! What makes the trail tamper-evident, pure: the bytes of events, the tree over them, what is signed.
+//! The trail: what makes the events tamper-evident, pure.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`leaf`] | the bytes of an event |
+//! | [`tree`] | the Merkle tree over the events, its tiles, its proofs |
+//!
+//! The tree is RFC 6962's, its tiles and checkpoints are those of C2SP, so that auditors need none of our code:
+//! `tests/it/interop.rs` and `deploy/verify.py` read them without it.
 
 pub mod leaf;
+pub mod tree;
