@@ -5,6 +5,7 @@
 
 pub mod again;
 pub mod api_key;
+pub mod checkpoint;
 pub mod claim;
 pub mod confirm;
 pub mod decline;
@@ -84,6 +85,8 @@ pub struct Settings {
     pub after_data: Duration,
     /// How long requests are remembered for their repeats.
     pub keep_requests: Duration,
+    /// The name of this installation's trail; checkpoints carry it with the epoch.
+    pub origin: String,
 }
 
 /// What every flow needs.
