@@ -361,6 +361,14 @@ pub(super) fn relay(config: &Config) -> smtp::Settings {
     }
 }
 
+/// Returns the name of the installation's trail.
+pub(super) fn origin(config: &Config) -> String {
+    let url = &config.server.public_url;
+    let host = url.split_once("://").map_or(url.as_str(), |(_, host)| host);
+    let default = || format!("{}/confirmd", host.replace(':', "-"));
+    config.trail.origin.clone().unwrap_or_else(default)
+}
+
 fn settings(config: &Config) -> Settings {
     let times = &config.smtp.timeouts;
     Settings {
@@ -371,5 +379,6 @@ fn settings(config: &Config) -> Settings {
         lease_margin: config.delivery.lease_margin,
         after_data: times.data + times.body + times.dot,
         keep_requests: config.idempotency.keep,
+        origin: origin(config),
     }
 }

@@ -17,7 +17,7 @@ use config::Value;
 pub use database::{Database, Url as DatabaseUrl};
 pub use mail::{Delivery, Smtp, Timeouts, Tls};
 pub use service::{
-    Evidence, Idempotency, Keys, Limits, Log, LogFormat, Ops, Roles, Server, Templates,
+    Evidence, Idempotency, Keys, Limits, Log, LogFormat, Ops, Roles, Server, Templates, Trail,
 };
 
 use crate::domain::list::{Catalog, List, Sender};
@@ -45,6 +45,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[evidence]`
     pub evidence: Evidence,
+    /// `[trail]`
+    pub trail: Trail,
     /// `[log]`
     pub log: Log,
     /// `[templates]`
@@ -104,6 +106,7 @@ fn read(notes: &Notes, root: Value, env: &BTreeMap<String, String>) -> Option<Co
     let keys = Keys::read(root.table("keys"));
     let limits = Limits::read(root.table("limits"));
     let evidence = Evidence::read(root.table("evidence"));
+    let trail = Trail::read(root.table("trail"), keys.as_ref());
     let log = Log::read(root.table("log"));
     let templates = Templates::read(root.table("templates"));
     let roles = Roles::read(root.table("roles"));
@@ -122,6 +125,7 @@ fn read(notes: &Notes, root: Value, env: &BTreeMap<String, String>) -> Option<Co
         keys: keys?,
         limits: limits?,
         evidence: evidence?,
+        trail: trail?,
         log: log?,
         templates: templates?,
         roles: roles?,

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use config::Value;
 use url::Url;
 
-use super::kinds::{address, list, listen, number, one_of, origin, path, span, switch, words};
-use super::read::Table;
+use super::kinds::{
+    address, list, listen, number, one_of, origin, path, secure_page, span, switch, text, words,
+};
+use super::read::{Read, Table, fault};
 use crate::domain::address::Address;
 use crate::domain::consent::Keep;
 use crate::domain::limits;
@@ -152,6 +155,58 @@ impl Evidence {
             ip: ip?,
             user_agent: user_agent?,
         })
+    }
+}
+
+/// `[trail]`: where copies of checkpoints go.
+#[derive(Clone, Debug)]
+pub struct Trail {
+    /// The name of this installation's trail.
+    pub origin: Option<String>,
+    /// The folder that is compared with the database at start.
+    pub copy: Option<PathBuf>,
+    /// A program that is given each checkpoint.
+    pub command: Vec<String>,
+    /// An address to which each checkpoint is posted.
+    pub endpoint: Option<String>,
+    /// A program that has a checkpoint time-stamped once a day.
+    pub stamp: Vec<String>,
+}
+
+impl Trail {
+    pub(super) fn read(mut table: Table, keys: Option<&Keys>) -> Option<Self> {
+        let origin = table.get("origin", log_name);
+        let copy = table.get("copy", text);
+        let command = table.get("command", list(100, words));
+        let endpoint = table.get("endpoint", secure_page);
+        let stamp = table.get("stamp", list(100, words));
+        table.finish();
+        // Beside the folder of keys, so that whoever restores the database alone does not restore the copy with it.
+        let beside = |keys: &Keys| keys.dir.with_file_name("checkpoints");
+        Some(Self {
+            origin,
+            copy: match copy.as_deref() {
+                Some("off") => None,
+                Some(dir) => Some(PathBuf::from(dir)),
+                None => keys.map(beside),
+            },
+            command: command?,
+            endpoint,
+            stamp: stamp?,
+        })
+    }
+}
+
+/// Reads the name of a log: a URL without its scheme, as C2SP asks for.
+fn log_name(value: &Value) -> Read<String> {
+    let name = text(value)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._/".contains(&b);
+    match !name.is_empty() && name.len() <= 200 && name.bytes().all(plain) {
+        true => Ok(name),
+        false => Err(fault(
+            "is no name of a trail",
+            "write a web address of yours without its scheme, as in \"lists.acme.example/confirmd\"",
+        )),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::domain::consent::Hash;
 use crate::domain::time::Timestamp;
 use crate::store::trail::{Head, Kept};
 use crate::store::{Error, Tx};
-use crate::trail::note::{Checkpoint, Signer, Verifier};
+use crate::trail::note::{Checkpoint, InvalidKey, Signer, Verifier};
 use crate::trail::tree::{Frontier, MissingTile, edge, leaf_hash, root};
 
 /// A new event is under a checkpoint after this time at the latest.
@@ -48,7 +48,10 @@ pub async fn checkpoint(flows: &Flows) -> Result<Outcome, Error> {
 /// # Errors
 /// When the database refuses; then none was signed.
 pub async fn checkpoint_now(flows: &Flows) -> Result<Outcome, Error> {
-    sign(flows, |size, last, _| last.is_none_or(|last| last.size < size)).await
+    sign(flows, |size, last, _| {
+        last.is_none_or(|last| last.size < size)
+    })
+    .await
 }
 
 fn is_due(size: u64, last: Option<&Kept>, now: Timestamp) -> bool {
@@ -70,7 +73,7 @@ async fn sign(
     if !due(head.size, last.as_ref(), now) {
         return Ok(Outcome::NotDue);
     }
-    let root = match read_back(flows, &mut tx, head, last.as_ref()).await? {
+    let root = match read_back(flows, &mut tx, head, last.as_ref()).await {
         Ok(root) => root,
         Err(Fault::Broken(why)) => return Ok(Outcome::Broken(why)),
         Err(Fault::Store(error)) => return Err(error),
@@ -80,7 +83,7 @@ async fn sign(
     let key = keys.trail.iter().find(|key| key.signs);
     let key = key.ok_or_else(|| Error::corrupt("no trail key signs"))?;
     let origin = flows.origin(head.epoch);
-    let signer = Signer::new(&origin, &key.seed);
+    let signer = Signer::new(&origin, &key.seed).map_err(unusable)?;
     let checkpoint = Checkpoint {
         origin,
         size: head.size,
@@ -134,12 +137,14 @@ async fn read_back(
     let broken = |why: String| Err(Fault::Broken(why));
     if let Some(last) = last.filter(|last| last.size > head.size && last.epoch == head.epoch) {
         let (now, then) = (head.size, last.size);
-        return broken(format!("the trail has {now} events, and {then} were signed"));
+        return broken(format!(
+            "the trail has {now} events, and {then} were signed"
+        ));
     }
     let from = last.map_or(0, |last| last.size.min(head.size));
     let mut frontier = Frontier::from_tiles(from, &tx.tiles(edge(from)).await?)?;
     if let Some(last) = last.filter(|last| last.size == from) {
-        match Checkpoint::open(&last.note, &flows.verifiers(last.epoch)) {
+        match Checkpoint::open(&last.note, &flows.verifiers(last.epoch)?) {
             Ok(signed) if signed.root == frontier.root() => {}
             Ok(_) => {
                 let why = "the tree of the first {from} events is not the one that was signed";
@@ -178,13 +183,21 @@ impl Flows {
     }
 
     /// Returns the public keys whose checkpoints count in an epoch, the one that signs first.
-    pub fn verifiers(&self, epoch: u64) -> Vec<Verifier> {
+    ///
+    /// # Errors
+    /// When a registered key is none.
+    pub fn verifiers(&self, epoch: u64) -> Result<Vec<Verifier>, Error> {
         let origin = self.origin(epoch);
         let keys = self.keys();
         let mut keys: Vec<_> = keys.trail.iter().collect();
         keys.sort_by_key(|key| !key.signs);
-        let keys = keys.into_iter();
-        keys.map(|key| Signer::new(&origin, &key.seed).verifier())
+        let signers = keys.iter().map(|key| Signer::new(&origin, &key.seed));
+        signers
+            .map(|signer| Ok(signer.map_err(unusable)?.verifier()))
             .collect()
     }
+}
+
+fn unusable(error: InvalidKey) -> Error {
+    Error::corrupt(format!("a trail key cannot be used: {error}"))
 }

@@ -118,6 +118,10 @@ fn a_proof_that_was_changed_is_refused() {
             assert!(!holds(leaf, m - 1, &proof, root), "{other} in {size}");
         }
 
+        // A root that lies above the tree of this size.
+        let (x, longer) = (leaf, |proof: &[Hash]| [proof, &[leaf]].concat());
+        assert!(!holds(leaf, m - 1, &longer(&proof), node_hash(x, root)));
+
         let proof = naive.subproof(other, 0, size, true);
         let holds = |old, proof: &[Hash], new| verify_consistency(m, old, n, new, proof);
         assert!(holds(old, &proof, root));
@@ -126,7 +130,15 @@ fn a_proof_that_was_changed_is_refused() {
         for proof in spoiled(&proof) {
             assert!(!holds(old, &proof, root), "{other} to {size}");
         }
+        assert!(!holds(
+            node_hash(x, old),
+            &longer(&proof),
+            node_hash(x, root)
+        ));
         assert!(m == n || !verify_consistency(n, root, m, old, &proof));
+        // A root that lies below it.
+        let larger = 2 * n.next_power_of_two();
+        assert!(!verify_consistency(m, old, larger, root, &proof));
         assert!(verify_consistency(0, Hash::of(b""), n, root, &[]));
         assert!(!verify_consistency(0, old, n, root, &[]));
         assert!(!verify_consistency(0, Hash::of(b""), n, root, &[old]));
