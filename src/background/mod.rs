@@ -3,6 +3,7 @@
 //! A role is woken by a ring from the flows and looks by itself after a while: rings can be missed, work cannot. Every
 //! step may be repeated, cut off or run in two processes at once.
 
+pub mod copies;
 pub mod deliver;
 pub mod gauge;
 pub mod sequence;

@@ -1,13 +1,17 @@
-//! Events get their place in the trail: a number, and a leaf in the tree.
+//! Events get their place in the trail: a number, a leaf in the tree, and before long a signed checkpoint above.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::copies::Copies;
 use super::repeat;
 use crate::flow::Flows;
+use crate::flow::checkpoint::{self, Outcome, checkpoint};
 use crate::store::Error;
-use crate::store::trail::Head;
+use crate::store::trail::{Head, Kept};
+use crate::telemetry::logs::field;
 use crate::trail::tree::{append, edge, leaf_hash};
 
 /// Events that one transaction numbers.
@@ -33,19 +37,166 @@ pub async fn step(flows: &Flows) -> Result<bool, Error> {
     let tiles = tx.tiles(edge(head.size)).await?;
     let hashes: Vec<_> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
     let grown = append(head.size, &tiles, &hashes);
-    tx.save_tiles(&grown.map_err(|error| Error::corrupt(error.to_string()))?)
-        .await?;
-    tx.set_trail_head(Head {
-        size: head.size + leaves.len() as u64,
-        ..head
-    })
-    .await?;
+    let grown = grown.map_err(|error| Error::corrupt(error.to_string()))?;
+    tx.save_tiles(&grown).await?;
+    let size = head.size + leaves.len() as u64;
+    tx.set_trail_head(Head { size, ..head }).await?;
     tx.commit().await?;
     Ok(true)
 }
 
-/// Numbers events until `soft`.
-pub async fn run(flows: Arc<Flows>, soft: impl Future<Output = ()>) {
-    let next = || step(&flows);
-    repeat(&flows, "sequence", &flows.event_waits, POLL, soft, next).await;
+/// The role that numbers events and signs checkpoints.
+pub struct Sequencer {
+    flows: Arc<Flows>,
+    copies: Option<Copies>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether the database continues what was signed.
+    compared: bool,
+    /// The checkpoint whose copy was written last.
+    copied: Option<Kept>,
+    /// What was said to be wrong.
+    alarms: BTreeMap<Alarm, String>,
+}
+
+/// What can be wrong, each by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Alarm {
+    /// The database does not continue what was signed.
+    Older,
+    /// An event or the tree is not what was numbered.
+    Changed,
+    /// The copy cannot be written.
+    Copy,
+}
+
+impl Sequencer {
+    /// Takes the folder of copies, where there is one.
+    pub fn new(flows: Arc<Flows>, copies: Option<Copies>) -> Self {
+        Self {
+            flows,
+            copies,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Numbers a batch of events and signs a checkpoint if it is time, unless the trail is not what was signed; returns
+    /// whether there may be more to do.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn step(&self) -> Result<bool, Error> {
+        if !self.continues().await? {
+            return Ok(false);
+        }
+        let more = step(&self.flows).await?;
+        match checkpoint(&self.flows).await? {
+            Outcome::Broken(why) => self.sound_alarm(Alarm::Changed, Some(why)),
+            Outcome::Signed(_) => {
+                self.sound_alarm(Alarm::Changed, None);
+                self.copy().await?;
+            }
+            Outcome::NotDue => self.copy().await?,
+        }
+        Ok(more)
+    }
+
+    /// Signs what is not yet signed; for the moment before a stop.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn finish(&self) -> Result<(), Error> {
+        if self.continues().await? {
+            while step(&self.flows).await? {}
+            checkpoint::checkpoint_now(&self.flows).await?;
+            self.copy().await?;
+        }
+        Ok(())
+    }
+
+    /// Runs until `soft`.
+    pub async fn run(self, soft: impl Future<Output = ()>) {
+        let waits = &self.flows.event_waits;
+        repeat(&self.flows, "sequence", waits, POLL, soft, || self.step()).await;
+        if let Err(error) = self.finish().await {
+            super::failed(&self.flows, "sequence", &error);
+        }
+    }
+
+    /// Compares the database with its copy, until it has once been found to continue it.
+    async fn continues(&self) -> Result<bool, Error> {
+        let (Some(copies), false) = (&self.copies, self.state().compared) else {
+            return Ok(true);
+        };
+        match copies.compare(&self.flows).await? {
+            Ok(()) => {
+                self.sound_alarm(Alarm::Older, None);
+                self.state().compared = true;
+                Ok(true)
+            }
+            Err(why) => {
+                self.sound_alarm(Alarm::Older, Some(why));
+                Ok(false)
+            }
+        }
+    }
+
+    /// Copies the newest checkpoint, whichever process signed it.
+    async fn copy(&self) -> Result<(), Error> {
+        let newest = self.flows.pool.read().await?.last_checkpoint().await?;
+        let Some(newest) = newest else { return Ok(()) };
+        self.flows
+            .metrics
+            .checkpoint(newest.size, newest.signed_at.as_seconds());
+        let Some(copies) = &self.copies else {
+            return Ok(());
+        };
+        if self.state().copied.as_ref() == Some(&newest) {
+            return Ok(());
+        }
+        // The copy may be newer than a database that was rolled back under us: that must not be written over.
+        self.state().compared = false;
+        if !self.continues().await? {
+            return Ok(());
+        }
+        let (copies, kept) = (copies.clone(), newest.clone());
+        let added = tokio::task::spawn_blocking(move || copies.add(&kept)).await;
+        match added {
+            Ok(Ok(())) => {
+                self.sound_alarm(Alarm::Copy, None);
+                self.state().copied = Some(newest);
+            }
+            Ok(Err(error)) => {
+                let why = format!("trail.copy cannot be written: {error}");
+                self.sound_alarm(Alarm::Copy, Some(why));
+            }
+            // Cut off by the end of the process.
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Says once what is wrong, and once that it no longer is.
+    fn sound_alarm(&self, alarm: Alarm, why: Option<String>) {
+        let mut state = self.state();
+        let before = match &why {
+            Some(why) => state.alarms.insert(alarm, why.clone()),
+            None => state.alarms.remove(&alarm),
+        };
+        match (&why, before) {
+            (Some(why), before) if before.as_ref() != Some(why) => {
+                tracing::error!(?alarm, { field::REASON } = why, "the trail needs you");
+            }
+            (None, Some(_)) => tracing::info!(?alarm, "the trail is well again"),
+            _ => {}
+        }
+        self.flows.metrics.trail_alarm(!state.alarms.is_empty());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

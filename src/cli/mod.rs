@@ -5,6 +5,7 @@
     reason = "commands answer on standard output and complain on standard error"
 )]
 
+mod audit;
 mod check;
 mod demo;
 mod events;
@@ -73,6 +74,9 @@ enum Command {
     /// Reads the trail
     #[command(subcommand)]
     Events(events::Command),
+    /// Looks whether the trail is what was signed
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Shows and changes the keys that sign links and checkpoints
     #[command(subcommand)]
     Keyring(keyring::Command),
@@ -135,6 +139,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Key(command) => key::run(command, &source.load()?).await,
         Command::Subscriber(command) => subscriber::run(command, &source.load()?).await,
         Command::Events(command) => events::run(command, &source.load()?).await,
+        Command::Audit(command) => audit::run(command, &source.load()?).await,
         Command::Keyring(command) => keyring::run(command, &source.load()?).await,
     }
 }

@@ -11,8 +11,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{Exit, Source, open};
+use crate::background::copies::Copies;
 use crate::background::deliver::{self, Deliver};
-use crate::background::{gauge, sequence, sweep};
+use crate::background::sequence::Sequencer;
+use crate::background::{gauge, sweep};
 use crate::clock::Clock;
 use crate::config::{Config, Roles, Tls};
 use crate::flow::register::register;
@@ -68,6 +70,7 @@ pub struct Service {
     ops: TcpListener,
     limits: listen::Limits,
     roles: Roles,
+    copies: Option<Copies>,
     drain: Duration,
     _lock: DaemonLock,
 }
@@ -160,6 +163,7 @@ impl Service {
                 drain: config.server.drain,
             },
             roles: config.roles.clone(),
+            copies: config.trail.copy.clone().map(Copies::new),
             drain: config.server.drain,
             flows,
             _lock: lock,
@@ -210,10 +214,8 @@ impl Service {
             tasks.spawn("deliver", endless(run));
         }
         if self.roles.sequence {
-            tasks.spawn(
-                "sequence",
-                endless(sequence::run(flows.clone(), stop.soft())),
-            );
+            let sequencer = Sequencer::new(flows.clone(), self.copies);
+            tasks.spawn("sequence", endless(sequencer.run(stop.soft())));
         }
         if self.roles.sweep {
             tasks.spawn("sweep", endless(sweep::run(flows.clone(), stop.soft())));

@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod claim;
 pub mod confirm;
 pub mod decline;
+pub mod epoch;
 pub mod expire;
 pub mod gate;
 pub mod keyring;

@@ -59,7 +59,11 @@ pub struct Metrics {
     relay_alarm: Gauge,
     queue: Family<State, Gauge>,
     queue_oldest: Gauge<f64, std::sync::atomic::AtomicU64>,
+    events: Gauge,
     unsequenced: Gauge,
+    checkpoint_size: Gauge,
+    checkpoint_signed: Gauge,
+    trail_alarm: Gauge,
     gate: Gauge,
 }
 
@@ -116,7 +120,23 @@ impl Metrics {
                 "queue_oldest_seconds",
                 "Age of the oldest mail that is due, in seconds",
             ),
+            events: add(ours, "trail_events", "Events that have a number"),
             unsequenced: add(ours, "unsequenced_events", "Events that have no number yet"),
+            checkpoint_size: add(
+                ours,
+                "checkpoint_size",
+                "Events under the newest signed checkpoint",
+            ),
+            checkpoint_signed: add(
+                ours,
+                "checkpoint_timestamp_seconds",
+                "When the newest checkpoint was signed, in seconds since 1970",
+            ),
+            trail_alarm: add(
+                ours,
+                "trail_alarm",
+                "1 while the trail is not what was signed, or its copy cannot be written",
+            ),
             gate: add(ours, "gate_waiting", "Requests that wait for a commit"),
             registry,
         }
@@ -200,6 +220,23 @@ impl Metrics {
         self.queue_oldest.set(age.as_secs_f64());
     }
 
+    /// Sets how many events have a number.
+    pub fn trail_events(&self, events: i64) {
+        self.events.set(events);
+    }
+
+    /// Sets what the newest checkpoint says, and when it was signed, in seconds since 1970.
+    pub fn checkpoint(&self, size: u64, signed: i64) {
+        self.checkpoint_size
+            .set(i64::try_from(size).unwrap_or(i64::MAX));
+        self.checkpoint_signed.set(signed);
+    }
+
+    /// Says whether the trail can be continued.
+    pub fn trail_alarm(&self, on: bool) {
+        self.trail_alarm.set(i64::from(on));
+    }
+
     /// Sets how many events have no number yet.
     pub fn unsequenced_events(&self, events: i64) {
         self.unsequenced.set(events);
@@ -271,7 +308,10 @@ mod tests {
         metrics.relay_alarm(true);
         metrics.queue_depth("queued", 7);
         metrics.queue_oldest(Duration::from_millis(1500));
+        metrics.trail_events(9);
         metrics.unsequenced_events(3);
+        metrics.checkpoint(8, 1_700_000_060);
+        metrics.trail_alarm(true);
         metrics.gate_waiting(2);
         let text = metrics.encode();
         for line in [
@@ -289,7 +329,11 @@ mod tests {
             "confirmd_relay_alarm 1",
             "confirmd_queue_depth{state=\"queued\"} 7",
             "confirmd_queue_oldest_seconds 1.5",
+            "confirmd_trail_events 9",
             "confirmd_unsequenced_events 3",
+            "confirmd_checkpoint_size 8",
+            "confirmd_checkpoint_timestamp_seconds 1700000060",
+            "confirmd_trail_alarm 1",
             "confirmd_gate_waiting 2",
             "# EOF",
         ] {
