@@ -11,6 +11,7 @@ pub mod decline;
 pub mod expire;
 pub mod gate;
 pub mod keyring;
+pub mod receipt;
 pub mod register;
 pub mod settle;
 pub mod show;
