@@ -249,7 +249,7 @@ both!(whatever_is_wrong_with_a_link_the_page_is_the_same, |db| {
     let purposes = {
         let [confirm, decline] = fresh(&app, "anna@example.org", &["weekly"]).await;
         let leave = subscribed(&app, "bert@example.org", &["weekly"]).await;
-        let receipt = receipt_link(&app, &app.press(&confirm, "").await);
+        let receipt = receipt_link(&app.press(&confirm, "").await);
         Purpose::ALL
             .into_iter()
             .zip([confirm, decline, leave, receipt])
@@ -307,7 +307,7 @@ both!(a_forged_token_is_refused_without_the_database, |db| {
     let app = TestApp::start(db).await;
     let [confirm, decline] = fresh(&app, "anna@example.org", &["weekly"]).await;
     let leave = subscribed(&app, "bert@example.org", &["weekly"]).await;
-    let receipt = receipt_link(&app, &app.press(&confirm, "").await);
+    let receipt = receipt_link(&app.press(&confirm, "").await);
     let refused = said(app.open(&forged("/c/")).await);
     app.flows.pool.close().await;
     for link in [&confirm, &decline, &leave, &receipt] {
@@ -358,7 +358,7 @@ both!(links_outlive_their_key, |db| {
     let doris = subscribed(&app, "doris@example.org", &["weekly"]).await;
     let emma = subscribed(&app, "emma@example.org", &["weekly"]).await;
     let frida = fresh(&app, "frida@example.org", &["weekly"]).await;
-    let receipt = receipt_link(&app, &app.press(&frida[0], "").await);
+    let receipt = receipt_link(&app.press(&frida[0], "").await);
     assert_eq!(key_of(&receipt), first);
     assert_eq!(key_of(&anna[0]), first);
 

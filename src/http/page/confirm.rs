@@ -248,16 +248,14 @@ fn receipt_url(app: &App, view: &SignupView) -> Option<String> {
     let (signup, list) = match first {
         Some(list) => (view.signup.id, list),
         None => view.lists.iter().find_map(|list| {
-            let subscription = list.subscription.as_ref().filter(|_| list.is_subscribed())?;
+            let subscription = list
+                .subscription
+                .as_ref()
+                .filter(|_| list.is_subscribed())?;
             Some((subscription.signup?, list))
         })?,
     };
-    Some(link(
-        app,
-        &list.facts.sender,
-        Purpose::Receipt,
-        signup.0,
-    ))
+    Some(link(app, &list.facts.sender, Purpose::Receipt, signup.0))
 }
 
 fn decline_url(app: &App, view: &SignupView) -> String {

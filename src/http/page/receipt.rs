@@ -117,7 +117,9 @@ fn frequency(agreed: &Agreed) -> Option<Frequency> {
 
 /// The way out, wherever there is something to leave.
 fn unsubscribe_url(app: &App, agreed: &Agreed) -> Option<String> {
-    let subscription = agreed.subscription.filter(|_| agreed.subscribed_since.is_some())?;
+    let subscription = agreed
+        .subscription
+        .filter(|_| agreed.subscribed_since.is_some())?;
     let sender = &agreed.facts.sender;
     Some(link(app, sender, Purpose::Unsubscribe, subscription.0))
 }
