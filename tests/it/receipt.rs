@@ -363,7 +363,7 @@ both!(a_receipt_knows_which_words_were_shown, |db| {
     let page = shown("none@example.org", json!({})).await;
     says(
         &page,
-        &format!("{WORDS}\nSHA-256 of these words\n{}", hash(WORDS)),
+        &format!("{WORDS}\nSHA-256 of the words\n{}", hash(WORDS)),
     );
     says(
         &page,
