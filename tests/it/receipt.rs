@@ -198,6 +198,7 @@ both!(a_receipt_says_what_became_of_it, |db| {
 
     let body = signup("withheld@example.org", &["weekly"]);
     let first = asked_with(&app, &body).await;
+    app.pass(Duration::from_secs(60));
     app.post_signup(&body).await;
     app.deliver().await;
     let again = receipts_of(&app, "withheld@example.org").await;
