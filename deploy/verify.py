@@ -67,7 +67,7 @@ def sha256(*parts):
 
 
 def unbase64(text):
-    data = base64.b64decode(text, validate=True)
+    data = base64.b64decode(text)
     if base64.b64encode(data).decode() != text:
         raise ValueError("base64 is written in another way")
     return data

@@ -473,6 +473,7 @@ const CHECKPOINTS: &[Edit] = &[
     ("at seq 7: M", |e| e.edit(e.note(7), "\\n7", "\\n٧")),
     ("at seq 7: M", |e| e.edit(e.note(7), "\\ntime", "\\ntime ")),
     ("at seq 7: M", |e| e.edit(e.note(7), "\\n\"}", "\"}")),
+    ("at seq 7: M", |e| e.edit(e.note(7), "\\n\"}", "\\nmore\"}")),
 ];
 
 #[test]
@@ -502,6 +503,14 @@ fn the_script_of_the_auditor_finds_every_change() {
     let stranger = Signer::new(ORIGIN, &[8; 32]).expect("a key").verifier();
     let says = "broken at seq 3: the checkpoint is signed by none of the given keys";
     assert_eq!(verify(&good().lines, &[stranger]), (1, says.to_owned()));
+
+    // A witness is no log, even if its key is given.
+    let witness = Signer::new("witness.example", &[8; 32]).expect("a key");
+    let mut export = Export::new(7, &[7]);
+    export.replace(7, &seven().sign(&witness));
+    let known = [keys[0].clone(), witness.verifier()];
+    let says = "broken at seq 7: the checkpoint is signed by none of the given keys";
+    assert_eq!(verify(&export.lines, &known), (1, says.to_owned()));
 
     let mut export = good();
     export.lines.retain(|line| !line.contains("checkpoint"));
@@ -567,6 +576,7 @@ fn the_script_of_the_auditor_says_what_it_cannot_read() {
         ("{\"seq\":1,\"leaf\":\"A A=\"}", "cannot read"),
         ("{\"seq\":1,\"leaf\":7}", "cannot read"),
         ("{\"checkpoint\":7}", "cannot read"),
+        ("{\"checkpoint\":\"\",\"seq\":1}", "line 1 is neither"),
         ("[\"checkpoint\"]", "cannot read"),
         ("7", "cannot read"),
         (&nested, "line 1 is not JSON"),
@@ -584,15 +594,55 @@ fn the_script_of_the_auditor_says_what_it_cannot_read() {
     assert_eq!(python(&["/nowhere/trail.ndjson", &key]).0, 2);
     let (code, said) = python(&[file]);
     assert!(code == 2 && said.contains("python3 verify.py trail.ndjson VKEY"));
-    for key in [
+}
+
+#[test]
+fn the_script_of_the_auditor_refuses_what_is_no_key() {
+    let key = signer().verifier().to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("trail.ndjson");
+    std::fs::write(&file, Export::new(1, &[1]).lines.join("\n")).expect("a file");
+    let run = |keys: &[&str]| {
+        let (code, said) = python(&[&[file.to_str().expect("UTF-8")], keys].concat());
+        assert!(!said.contains("Traceback"), "{said}");
+        (code, said)
+    };
+    assert_eq!(run(&[&key]).0, 0);
+    // With the right id, whatever they are.
+    let vkey = |bytes: &[u8]| {
+        let id = Hash::of(&[ORIGIN.as_bytes(), b"\n", bytes].concat()).to_string();
+        format!("{ORIGIN}+{}+{}", &id[..8], BASE64.encode(bytes))
+    };
+    let public = signer().verifier().public_key();
+    assert_eq!(vkey(&[&[1], &public[..]].concat()), key);
+    for bad in [
         "",
         "a",
         "a+b+c",
         &key[..key.len() - 4],
-        &key.replace("+AQ", "+Ag"),
         &key.replace("lists", "list"),
+        &key.replace("confirmd+", "confirmd+0"),
+        &vkey(&[]),
+        &vkey(&[&[2], &public[..]].concat()),
+        &vkey(&[&[1], &public[1..]].concat()),
+        &vkey(&[&[1], &public[..], &[0]].concat()),
     ] {
-        let (code, said) = python(&[file, key]);
-        assert!(code == 2 && !said.contains("Traceback"), "{key}: {said}");
+        let (code, said) = run(&[bad, &key]);
+        assert!(code == 2 && said.contains("cannot read"), "{bad}: {said}");
+    }
+
+    // RFC 8032, section 5.1.3: not on the curve; y beyond the prime; no x has this sign.
+    let (mut off, mut beyond, mut sign) = ([0; 32], [0xff; 32], [0; 32]);
+    off[0] = 2;
+    (beyond[0], beyond[31]) = (0xee, 0x7f);
+    (sign[0], sign[31]) = (1, 0x80);
+    for bytes in [off, beyond, sign] {
+        let key = Verifier::new(ORIGIN, bytes).expect("a name");
+        let id = Hash::of(&[ORIGIN.as_bytes(), b"\n\x01", &bytes].concat());
+        let line = BASE64.encode([&id.0[..4], &[0; 64]].concat());
+        let note = format!("{}\n— {ORIGIN} {line}\n", checkpoint(&[]).text());
+        std::fs::write(&file, note_line(&note)).expect("a file");
+        let says = "cannot read: not a point of Ed25519";
+        assert_eq!(run(&[&key.to_string()]), (2, says.to_owned()));
     }
 }
