@@ -10,6 +10,7 @@ mod dependencies;
 mod edges;
 mod end_to_end;
 mod habits;
+mod interop;
 mod journey;
 mod kill;
 mod limits;
