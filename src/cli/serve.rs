@@ -133,6 +133,7 @@ impl Service {
         let flows = Flows::new(pool, clock, settings(config), metrics, keys, in_force);
         let flows = Arc::new(flows);
         let public_url = &config.server.public_url;
+        let trusted = config.server.trusted_proxies.clone();
         let waiting = config.limits.gate;
         let delivery = deliver::Settings {
             batch: config.delivery.batch,
@@ -150,7 +151,7 @@ impl Service {
             },
         };
         Ok(Self {
-            app: App::new(flows.clone(), templates, public_url, waiting),
+            app: App::new(flows.clone(), templates, public_url, trusted, waiting),
             deliver: Arc::new(deliver),
             keys_dir: config.keys.dir.clone(),
             public_url: public_url.clone(),
@@ -380,6 +381,7 @@ fn settings(config: &Config) -> Settings {
         keep_user_agent: config.evidence.user_agent,
         lease_margin: config.delivery.lease_margin,
         after_data: times.data + times.body + times.dot,
+        keep_network: config.evidence.keep_network,
         keep_requests: config.idempotency.keep,
         origin: origin(config),
     }

@@ -17,6 +17,7 @@ pub mod keyring;
 pub mod prove;
 pub mod receipt;
 pub mod register;
+pub mod retention;
 pub mod settle;
 pub mod show;
 pub mod signup;
@@ -82,6 +83,8 @@ pub struct Settings {
     pub keep_ip: Keep,
     /// What is kept of user agents.
     pub keep_user_agent: Keep,
+    /// How long network facts are kept.
+    pub keep_network: Duration,
     /// How far a lease reaches past the deadline of the phase in progress.
     pub lease_margin: Duration,
     /// The longest time from the write that carries DATA to the final reply.

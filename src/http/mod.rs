@@ -10,6 +10,7 @@
 mod api;
 mod body;
 pub mod listen;
+mod network;
 pub mod ops;
 mod page;
 mod problem;
@@ -22,6 +23,7 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use ipnet::IpNet;
 use tokio::time::Instant;
 
 use self::problem::Problem;
@@ -41,16 +43,19 @@ pub struct App {
     keys: Known,
     templates: RwLock<Arc<Templates>>,
     public_url: String,
+    trusted_proxies: Vec<IpNet>,
 }
 
 impl App {
     /// Opens the gates before the hot flows; at most `waiting` requests wait at each.
     ///
-    /// `public_url` is the origin of links of senders that have none of their own.
+    /// `public_url` is the origin of links of senders that have none of their own; what `trusted_proxies` say of where
+    /// a request came from is believed.
     pub fn new(
         flows: Arc<Flows>,
         templates: Arc<Templates>,
         public_url: &str,
+        trusted_proxies: Vec<IpNet>,
         waiting: usize,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -61,6 +66,7 @@ impl App {
             keys: Known::default(),
             templates: RwLock::new(templates),
             public_url: public_url.trim_end_matches('/').to_owned(),
+            trusted_proxies,
             flows,
         })
     }

@@ -1,8 +1,11 @@
 //! What is deleted when a person is erased. Events stay: they hold nothing personal.
 
+use uuid::Uuid;
+
 use super::set::Set;
+use super::types::parsed;
 use super::{Error, Pool, Tx, on};
-use crate::domain::id::SubscriberId;
+use crate::domain::id::{EventId, SubscriberId};
 use crate::domain::list::SenderId;
 use crate::domain::pepper::Keyed;
 use crate::domain::time::Timestamp;
@@ -49,6 +52,44 @@ impl Tx {
                 .map(drop)?);
         }
         Ok(parts)
+    }
+
+    /// Tells whether network facts are kept from before a time.
+    pub async fn has_network(&mut self, before: Timestamp) -> Result<bool, Error> {
+        const SQL: &str = "select 1 from evidence where part = 'network' and kept_at < $1 limit 1";
+        let row: Option<(i32,)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(before)
+            .fetch_optional(conn)
+            .await?);
+        Ok(row.is_some())
+    }
+
+    /// Deletes network facts from before a time, and returns behind which events they were, at which sender, of whom.
+    pub async fn delete_network(
+        &mut self,
+        before: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<(EventId, SenderId, SubscriberId)>, Error> {
+        const DELETE: &str = "delete from evidence where part = 'network' and event in
+              (select event from evidence where part = 'network' and kept_at < $1 order by kept_at limit $2)
+            returning event";
+        const WHOSE: &str = "select event.id, event.sender, event.subscriber from {set}
+            join event on event.id = s.id order by s.n";
+        let deleted: Vec<(Uuid,)> = on!(self, |conn| sqlx::query_as(DELETE)
+            .bind(before)
+            .bind(limit)
+            .fetch_all(conn)
+            .await?);
+        if deleted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let set = Set::new().uuid("id", deleted.into_iter().map(|(id,)| id));
+        let rows: Vec<(Uuid, String, Uuid)> = self.rows(WHOSE, set).await?;
+        rows.into_iter()
+            .map(|(event, sender, subscriber)| {
+                Ok((EventId(event), parsed(&sender)?, SubscriberId(subscriber)))
+            })
+            .collect()
     }
 
     async fn delete_evidence(&mut self, id: SubscriberId) -> Result<u64, Error> {

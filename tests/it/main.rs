@@ -18,6 +18,7 @@ mod kill;
 mod limits;
 mod listen;
 mod mails;
+mod network;
 mod one_click;
 mod pages;
 mod readonly;

@@ -19,6 +19,7 @@ use crate::flow::confirm::{Choice, Press};
 use crate::flow::view::{self, ListView, SignupView};
 use crate::http::App;
 use crate::http::body::{lenient, pairs};
+use crate::http::network::From;
 use crate::template::{
     ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, Ended, EndedPage, ListFace, OtherList,
     OtherState,
@@ -29,6 +30,7 @@ use crate::token::{Claims, Purpose};
 pub async fn show(
     State(app): State<Arc<App>>,
     Token(token): Token,
+    From(network): From,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
@@ -48,15 +50,8 @@ pub async fn show(
         _ => false,
     };
     if by_link && method == Method::GET {
-        return confirm(
-            &app,
-            &token,
-            claims,
-            Choice::Only,
-            ConfirmBy::Link,
-            &headers,
-        )
-        .await;
+        let (choice, by) = (Choice::Only, ConfirmBy::Link);
+        return confirm(&app, &token, (claims, network), choice, by, &headers).await;
     }
     as_it_stands(&app, &token, &view, &[])
 }
@@ -65,6 +60,7 @@ pub async fn show(
 pub async fn press(
     State(app): State<Arc<App>>,
     Token(token): Token,
+    From(network): From,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -80,7 +76,10 @@ pub async fn press(
         false => None,
     };
     match choice {
-        Some(choice) => confirm(&app, &token, claims, choice, ConfirmBy::Button, &headers).await,
+        Some(choice) => {
+            let by = ConfirmBy::Button;
+            confirm(&app, &token, (claims, network), choice, by, &headers).await
+        }
         None => match view::signup(&app.flows, id).await {
             Ok(Some(view)) => as_it_stands(&app, &token, &view, &[]),
             Ok(None) => unknown(&app, &headers),
@@ -132,7 +131,7 @@ fn choice(body: &[u8]) -> Option<Choice> {
 async fn confirm(
     app: &Arc<App>,
     token: &str,
-    claims: Claims,
+    (claims, network): (Claims, Network),
     choice: Choice,
     by: ConfirmBy,
     headers: &HeaderMap,
@@ -142,7 +141,7 @@ async fn confirm(
         choice,
         by,
         key: claims.key,
-        network: Network::default(),
+        network,
     };
     match app.confirms.pass(press).await {
         Ok(outcome) => match outcome.view {
