@@ -3,7 +3,7 @@
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::{Exit, Format, open, serve};
+use super::{Exit, Format, open, serve, settings};
 use crate::config::Config;
 use crate::flow::{keyring, register};
 use crate::smtp::Relay;
@@ -114,7 +114,7 @@ async fn database(report: &mut Report, config: &Config) {
 }
 
 async fn relay(report: &mut Report, config: &Config) {
-    let verdict = match Relay::new(serve::relay(config)) {
+    let verdict = match Relay::new(settings::relay(config)) {
         Err(error) => Err(error.to_string()),
         Ok(relay) => match relay.probe().await {
             Ok(probe) => Ok(format!(

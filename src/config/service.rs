@@ -8,7 +8,7 @@ use config::Value;
 use url::Url;
 
 use super::kinds::{
-    address, list, listen, number, one_of, origin, path, secure_page, span, switch, text, words,
+    address, endpoint, list, listen, number, one_of, origin, path, span, switch, text, words,
 };
 use super::read::{Read, Table, fault};
 use crate::domain::address::Address;
@@ -168,7 +168,7 @@ pub struct Trail {
     /// A program that is given each checkpoint.
     pub command: Vec<String>,
     /// An address to which each checkpoint is posted.
-    pub endpoint: Option<String>,
+    pub endpoint: Option<Url>,
     /// PEM certificates that the endpoint's may go back to besides Mozilla's roots.
     pub ca_file: Option<PathBuf>,
     /// A program that has a checkpoint time-stamped once a day.
@@ -182,7 +182,7 @@ impl Trail {
         let origin = table.get("origin", log_name);
         let copy = table.get("copy", text);
         let command = table.get("command", list(100, words));
-        let endpoint = table.get("endpoint", secure_page);
+        let endpoint = table.get("endpoint", endpoint);
         let ca_file = table.get("ca_file", path);
         if let Some(Err(err)) = ca_file.as_ref().map(std::fs::File::open) {
             let problem = format!("cannot be read: {err}");

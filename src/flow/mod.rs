@@ -14,6 +14,7 @@ pub mod expire;
 pub mod gate;
 pub mod keyring;
 pub mod prove;
+pub mod publish;
 pub mod register;
 pub mod settle;
 pub mod show;

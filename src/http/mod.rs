@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/v1/...` | signup backends, with an API key |
 //! | `/c/ /d/ /u/` | people with a link, mailbox providers |
+//! | `/.well-known/confirmd` | whoever checks the trail |
 //! | `/livez /readyz /metrics` | operators, on a listener of their own ([`ops`]) |
 
 mod api;
@@ -12,6 +13,7 @@ pub mod listen;
 pub mod ops;
 mod page;
 mod problem;
+mod well_known;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -91,6 +93,7 @@ pub fn router(app: Arc<App>) -> Router {
     let api = Router::new()
         .route("/v1/signups", post(api::signups::create))
         .route("/v1/lists", get(api::lists::index))
+        .route("/.well-known/confirmd", get(well_known::show))
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     let pages = Router::new()
         .route(
