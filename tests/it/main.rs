@@ -16,6 +16,7 @@ mod limits;
 mod listen;
 mod mails;
 mod one_click;
+mod outlets;
 mod pages;
 mod readonly;
 mod replicas;

@@ -105,7 +105,7 @@ pub struct TestApp {
     pub key: String,
     pub url: String,
     deliver: Arc<confirmd::background::deliver::Deliver>,
-    outlets: Arc<Outlets>,
+    pub outlets: Arc<Outlets>,
     parts: Parts,
     stop: Stop,
     running: tokio::task::JoinHandle<()>,
