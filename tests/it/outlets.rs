@@ -108,21 +108,14 @@ impl Lines {
 }
 
 /// Logs what this thread says until the guards are dropped.
-fn listen() -> (Lines, impl Drop) {
-    struct Guards(#[expect(dead_code)] (tracing::Dispatch, tracing::dispatcher::DefaultGuard));
-    impl Drop for Guards {
-        fn drop(&mut self) {}
-    }
+fn listen() -> (Lines, impl Sized) {
     let lines = Lines::default();
     let writer = lines.clone();
     let all = logs::subscriber(logs::Format::Json, "info", move || writer.clone());
     let guard = tracing::subscriber::set_default(all.unwrap());
     // With one subscriber alone, tracing would ask the thread that meets a line first, which may be another test's.
     let other = logs::subscriber(logs::Format::Text, "off", std::io::sink);
-    (
-        lines,
-        Guards((tracing::Dispatch::new(other.unwrap()), guard)),
-    )
+    (lines, (tracing::Dispatch::new(other.unwrap()), guard))
 }
 
 /// What was said of a place: its name, and why it failed.
@@ -619,6 +612,22 @@ both!(
             .await;
         assert_eq!(keys[0]["id"], registered[0]);
         assert!(verifies(&first, keys[0]["vkey"].as_str().unwrap()));
+
+        // A key that signed once is still needed.
+        let mut all = (*app.flows.keys()).clone();
+        let mut retired = all.trail[0].clone();
+        (retired.id, retired.signs) = ("retired".to_owned(), false);
+        retired.seed = Arc::new([7; 32].into());
+        all.trail.insert(0, retired);
+        let only = app.flows.keys();
+        app.flows.set_keys(all);
+        let keys = published(&app).await["keys"].take();
+        let states = keys.as_array().unwrap().iter();
+        let states =
+            states.map(|key| (key["id"].as_str().unwrap(), key["state"].as_str().unwrap()));
+        assert!(states.eq([(registered[0].as_str(), "sign"), ("retired", "verify")]));
+        assert_ne!(keys[0]["vkey"], keys[1]["vkey"]);
+        app.flows.set_keys((*only).clone());
 
         // After a loss the log has another name, and the keys of before are still there.
         epoch::begin(&app.flows.pool, "a test", app.clock.now())

@@ -76,7 +76,7 @@ impl Receiver {
                         // A client that does not trust it goes away.
                         true => match acceptor.accept(stream).await {
                             Ok(stream) => take(stream, &tell, &acts).await,
-                            Err(_) => return,
+                            Err(_) => {}
                         },
                         false => take(stream, &tell, &acts).await,
                     }
@@ -133,7 +133,7 @@ async fn take(
             return;
         }
         match stream.read_buf(&mut bytes).await {
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => {}
             Ok(_) => {}
         }
     };
