@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::address::Address;
 use crate::domain::list::SenderId;
+use crate::flow::erase::{Erased, erase};
 use crate::flow::keyring::open_existing;
 use crate::flow::show::{Known, show};
 
@@ -26,30 +27,74 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Erases an address at a sender; old unsubscribe links go on working, by keyed hash
+    Erase {
+        /// The address
+        address: String,
+        /// At which sender; needed where there are several
+        #[arg(long)]
+        sender: Option<SenderId>,
+        /// Also destroys the proof of consent: nobody can show later that the mails were wanted
+        #[arg(long, required = true)]
+        destroy_proof: bool,
+    },
 }
 
 /// Runs the command.
 pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
-    let Command::Show {
-        address,
-        sender,
-        format,
-    } = command;
+    let (address, sender) = match &command {
+        Command::Show {
+            address, sender, ..
+        }
+        | Command::Erase {
+            address, sender, ..
+        } => (address, sender),
+    };
     let sender = open::sender(config, sender.as_ref())?;
-    let address = Address::parse(&address).context("the address")?;
+    let address = Address::parse(address).context("the address")?;
     let pool = open::pool(config).await?;
     let Some(keys) = open_existing(&pool, &config.keys.dir).await? else {
         bail!("nothing is known yet: the service has not run on this database");
     };
-    let Some(known) = show(&pool, &keys, &sender.id, &address).await? else {
+    let done = match command {
+        Command::Show { format, .. } => {
+            let known = show(&pool, &keys, &sender.id, &address).await?;
+            known.map(|known| match format {
+                Format::Json => println!("{}", document(&known)),
+                Format::Text => print(&known),
+            })
+        }
+        Command::Erase { .. } => {
+            let now = Clock::System.now();
+            let erased = erase(&pool, &keys, &sender.id, &address, now).await?;
+            erased.map(|erased| report(&erased))
+        }
+    };
+    if done.is_none() {
         eprintln!("nothing is known of this address at {}", sender.id);
         return Ok(Exit::No);
-    };
-    match format {
-        Format::Json => println!("{}", document(&known)),
-        Format::Text => print(&known),
     }
     Ok(Exit::Done)
+}
+
+fn report(erased: &Erased) {
+    println!(
+        "erased {} with {} parts of evidence; the events stay, and say nothing personal",
+        erased.subscriber, erased.parts
+    );
+    println!(
+        "kept: a keyed hash for each of {} subscriptions, so that old unsubscribe links work",
+        erased.tombstones
+    );
+    if let Some(until) = erased.held_until {
+        println!("kept: a keyed hash that holds confirmation mails until {until}");
+    }
+    if !erased.log_truncated {
+        println!(
+            "not yet: the database's write-ahead log was in use; it is emptied when confirmd next stops"
+        );
+    }
+    println!("backups and logs of the database keep what they hold: see deploy/erasure.md");
 }
 
 fn print(known: &Known) {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/v1/...` | signup backends, with an API key |
 //! | `/c/ /d/ /u/` | people with a link, mailbox providers |
+//! | `/r/` | people who want to see what they agreed to |
 //! | `/.well-known/confirmd` | whoever checks the trail |
 //! | `/livez /readyz /metrics` | operators, on a listener of their own ([`ops`]) |
 
@@ -109,6 +110,7 @@ pub fn router(app: Arc<App>) -> Router {
             "/u/{token}",
             get(page::unsubscribe::show).post(page::unsubscribe::press),
         )
+        .route("/r/{token}", get(page::receipt::show))
         .method_not_allowed_fallback(page::method_not_allowed);
     Router::new()
         .merge(api)

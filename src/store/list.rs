@@ -137,6 +137,27 @@ impl Tx {
         Ok(())
     }
 
+    /// Returns words of a list that are or were in force; in several languages the same, in any of them.
+    pub async fn words(&mut self, list: &ListId, words: Hash) -> Result<Option<Words>, Error> {
+        const SQL: &str = "select locale, body, revision from consent_text
+            where list = $1 and hash = $2 order by locale limit 1";
+        let row: Option<(String, String, i64)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(list.as_str())
+            .bind(words.0.to_vec())
+            .fetch_optional(conn)
+            .await?);
+        row.map(|(locale, body, revision)| {
+            Ok(Words {
+                list: list.clone(),
+                hash: words,
+                locale: parsed(&locale)?,
+                body,
+                revision,
+            })
+        })
+        .transpose()
+    }
+
     /// Returns the hashes of all words ever in force, by list.
     pub async fn all_words(&mut self) -> Result<Vec<(ListId, Hash)>, Error> {
         const SQL: &str = "select list, hash from consent_text";

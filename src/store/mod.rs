@@ -11,6 +11,7 @@
 pub mod address;
 pub mod api_key;
 pub mod connect;
+pub mod erase;
 pub mod event;
 pub mod evidence;
 pub mod idempotency;

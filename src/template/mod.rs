@@ -9,6 +9,7 @@ mod face;
 mod kept;
 mod mail;
 mod page;
+mod receipt;
 mod sample;
 mod source;
 
@@ -31,6 +32,9 @@ pub use self::page::{
     ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, DeclinePage, Declined, DeclinedPage,
     Ended, EndedPage, Hold, OtherList, OtherState, Page, Problem, ProblemPage, UnsubscribePage,
     Unsubscribed, UnsubscribedPage,
+};
+pub use self::receipt::{
+    AgreedList, NoReceiptPage, NotAgreedList, OtherWords, ReceiptMail, ReceiptPage,
 };
 
 use self::catalog::Catalog;

@@ -3,6 +3,7 @@
 mod support;
 
 mod api;
+mod checkpoints;
 mod config;
 mod delivery;
 mod demo;
@@ -10,6 +11,7 @@ mod dependencies;
 mod edges;
 mod end_to_end;
 mod habits;
+mod interop;
 mod journey;
 mod kill;
 mod limits;
@@ -19,6 +21,7 @@ mod one_click;
 mod outlets;
 mod pages;
 mod readonly;
+mod receipt;
 mod replicas;
 mod serve;
 mod smtp;

@@ -7,12 +7,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 
-use super::{Token, claims, failed, is_one_click, page};
+use super::{Token, claims, failed, is_one_click, link, page};
 use crate::domain::consent::Network;
 use crate::domain::frequency::Frequency;
 use crate::domain::id::SignupId;
 use crate::domain::list::{ConfirmBy, ListId, vouched_site};
-use crate::domain::signup::Confirm;
+use crate::domain::signup::{Confirm, ListState};
 use crate::domain::time::Timestamp;
 use crate::flow::again as ask_again;
 use crate::flow::confirm::{Choice, Press};
@@ -194,7 +194,7 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
             again_action: expired.then(|| format!("{action}/again")),
             confirm_action: action,
             redirect_url: view.signup.redirect.clone(),
-            receipt_url: None,
+            receipt_url: receipt_url(app, view),
         };
         return page(app, StatusCode::OK, locale, &content);
     }
@@ -244,28 +244,33 @@ fn other(view: &SignupView, list: &ListView) -> OtherList {
 fn confirmed(app: &App, view: &SignupView, list: &ListView, when: Confirmed) -> ConfirmedList {
     let facts = &list.facts;
     let subscription = list.subscription.as_ref();
-    let token = subscription.and_then(|subscription| {
-        let links = &app.flows.keys().links;
-        links.sign(
-            links.signing(),
-            Purpose::Unsubscribe,
-            subscription.id.0,
-            None,
-        )
-    });
-    let path = Purpose::Unsubscribe.path();
+    let unsubscribe_url = subscription
+        .map(|subscription| link(app, &facts.sender, Purpose::Unsubscribe, subscription.id.0));
     ConfirmedList {
         title: facts.list.title_in(&view.signup.locale).to_owned(),
         frequency: facts.list.frequency.as_deref().and_then(Frequency::parse),
         since: subscription
             .filter(|_| when == Confirmed::Before)
             .map(|subscription| subscription.since),
-        unsubscribe_url: format!(
-            "{}{path}{}",
-            app.origin(&facts.sender),
-            token.unwrap_or_default()
-        ),
+        unsubscribe_url: unsubscribe_url.unwrap_or_default(),
     }
+}
+
+/// The receipt of this signup, or, where it confirmed nothing, of the one by which the person is subscribed.
+fn receipt_url(app: &App, view: &SignupView) -> Option<String> {
+    let here = |list: &&ListView| list.row.state == ListState::Confirmed;
+    let first = view.lists.iter().find(here);
+    let (signup, list) = match first {
+        Some(list) => (view.signup.id, list),
+        None => view.lists.iter().find_map(|list| {
+            let subscription = list
+                .subscription
+                .as_ref()
+                .filter(|_| list.is_subscribed())?;
+            Some((subscription.signup?, list))
+        })?,
+    };
+    Some(link(app, &list.facts.sender, Purpose::Receipt, signup.0))
 }
 
 fn decline_url(app: &App, view: &SignupView) -> String {
