@@ -178,7 +178,7 @@ fn every_mistake_is_told_with_its_key_and_its_remedy() {
         (
             "[keys]",
             "[trail]\nca_file = \"/no/such/file\"\n[keys]",
-            "trail.ca_file: cannot be read: No such file or directory (os error 2) (in confirmd.toml); give the path of a PEM file",
+            "trail.ca_file: cannot be read: No such file or directory (os error 2); give the path of a PEM file",
         ),
         (
             "https://lists.acme.example",

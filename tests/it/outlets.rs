@@ -542,6 +542,30 @@ async fn a_program_is_told_the_note_and_none_of_our_settings() {
 }
 
 #[tokio::test]
+async fn a_file_without_certificates_is_refused_before_anything_is_sent() {
+    let relay = ([127, 0, 0, 1], 9).into();
+    let places = Places::new().await;
+    let settings = format!("[trail]\n{}", places.endpoint());
+    let home = Home::new(Db::Sqlite, relay, &settings);
+    let check = ["check", "--offline"];
+    let good = home.run(&check).await.stdout;
+    assert!(good.contains("ok   trail.ca_file"), "{good}");
+    let ca = places.path("ca.pem");
+    std::fs::write(&ca, "no certificate").unwrap();
+    let why = format!("the CA file {ca} holds no certificate");
+    let bad = home.run(&check).await;
+    assert_eq!(bad.code, Some(1));
+    assert!(
+        bad.stdout.contains(&format!("BAD  trail.ca_file  {why}")),
+        "{}",
+        bad.stdout
+    );
+    let refused = home.run(&["serve"]).await;
+    assert_ne!(refused.code, Some(0));
+    assert!(refused.stderr.contains(&why), "{}", refused.stderr);
+}
+
+#[tokio::test]
 async fn a_real_time_stamp_is_kept_and_verifies() {
     const MAKE: &str = "
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out cert.pem -days 9 \

@@ -74,10 +74,11 @@ impl Receiver {
                 tokio::spawn(async move {
                     match tls {
                         // A client that does not trust it goes away.
-                        true => match acceptor.accept(stream).await {
-                            Ok(stream) => take(stream, &tell, &acts).await,
-                            Err(_) => {}
-                        },
+                        true => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                take(stream, &tell, &acts).await;
+                            }
+                        }
                         false => take(stream, &tell, &acts).await,
                     }
                 });
