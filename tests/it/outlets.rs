@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
+use confirmd::background::outlets::{Outlets, Settings};
 use confirmd::flow::{checkpoint, epoch};
 use confirmd::lifecycle::Stop;
 use confirmd::telemetry::logs;
@@ -472,6 +473,33 @@ both!(the_first_checkpoint_of_a_day_is_stamped, |db| {
     assert_eq!(first, "300161");
     assert_eq!(places.read("stamped"), note);
     assert_eq!(places.read("calls"), "\n\n");
+});
+
+both!(of_two_stamps_the_first_is_kept, |db| {
+    let places = Places::new().await;
+    let slow = "cat > /dev/null; echo > began; until test -e go; do :; done; printf '0\\001a'";
+    places.script("slow", slow);
+    places.script("quick", "cat > /dev/null; printf '0\\001b'");
+    let app = TestApp::with(db, LISTS, "").await;
+    app.checkpoint().await;
+    let outlets = |name: &str| {
+        let settings = Settings {
+            command: Vec::new(),
+            endpoint: None,
+            ca_file: None,
+            stamp: vec!["sh".to_owned(), places.path(name)],
+            timeout: PATIENCE,
+        };
+        Outlets::new(app.flows.clone(), settings).unwrap()
+    };
+    let (one, other) = (outlets("slow"), outlets("quick"));
+    let one = tokio::spawn(async move { one.step().await });
+    places.until("began", "\n").await;
+    other.step().await.unwrap();
+    std::fs::write(places.path("go"), "").unwrap();
+    one.await.unwrap().unwrap();
+    assert_eq!(stamps(&app).await, ["300162"]);
+    assert_eq!(number(&app, "stamp", "sent").await, 1);
 });
 
 both!(
