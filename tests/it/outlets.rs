@@ -477,7 +477,7 @@ both!(the_first_checkpoint_of_a_day_is_stamped, |db| {
 
 both!(of_two_stamps_the_first_is_kept, |db| {
     let places = Places::new().await;
-    let slow = "cat > /dev/null; echo > began; until test -e go; do :; done; printf '0\\001a'";
+    let slow = "cat > /dev/null; mkfifo go; echo > began; read _ < go; printf '0\\001a'";
     places.script("slow", slow);
     places.script("quick", "cat > /dev/null; printf '0\\001b'");
     let app = TestApp::with(db, LISTS, "").await;
@@ -496,7 +496,7 @@ both!(of_two_stamps_the_first_is_kept, |db| {
     let one = tokio::spawn(async move { one.step().await });
     places.until("began", "\n").await;
     other.step().await.unwrap();
-    std::fs::write(places.path("go"), "").unwrap();
+    std::fs::write(places.path("go"), "\n").unwrap();
     one.await.unwrap().unwrap();
     assert_eq!(stamps(&app).await, ["300162"]);
     assert_eq!(number(&app, "stamp", "sent").await, 1);

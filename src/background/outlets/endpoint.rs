@@ -28,15 +28,16 @@ impl Endpoint {
     /// # Errors
     /// When the CA file holds no certificates.
     pub(super) fn new(url: &Url, ca_file: Option<&Path>) -> Result<Self, SettingsError> {
-        let tls = HttpsConnectorBuilder::new().with_tls_config(trusting(ca_file)?);
-        let scheme = match url.scheme() {
-            "https" => tls.https_only(),
-            _ => tls.https_or_http(),
-        };
+        // The scheme is the one that configuration let pass: nothing leads elsewhere.
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(trusting(ca_file)?)
+            .https_or_http()
+            .enable_http1()
+            .build();
         // A checkpoint a minute is worth a connection, and one that was kept may be dead.
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
-            .build(scheme.enable_http1().build());
+            .build(connector);
         Ok(Self {
             url: url.clone(),
             client,
