@@ -12,6 +12,7 @@ use crate::domain::list::SenderId;
 use crate::flow::erase::{Erased, erase};
 use crate::flow::keyring::open_existing;
 use crate::flow::show::{Known, show};
+use crate::store::Pool;
 
 /// What to do with a subscriber.
 #[derive(Debug, Subcommand)]
@@ -27,10 +28,12 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Erases an address at a sender; old unsubscribe links go on working, by keyed hash
+    /// Erases addresses at a sender; old unsubscribe links go on working, by keyed hash. On SQLite the file is written
+    /// anew, once for all of them, during which signups wait
     Erase {
-        /// The address
-        address: String,
+        /// The addresses
+        #[arg(required = true)]
+        addresses: Vec<String>,
         /// At which sender; needed where there are several
         #[arg(long)]
         sender: Option<SenderId>,
@@ -42,39 +45,62 @@ pub enum Command {
 
 /// Runs the command.
 pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
-    let (address, sender) = match &command {
-        Command::Show {
-            address, sender, ..
-        }
-        | Command::Erase {
-            address, sender, ..
-        } => (address, sender),
+    let sender = match &command {
+        Command::Show { sender, .. } | Command::Erase { sender, .. } => sender,
     };
-    let sender = open::sender(config, sender.as_ref())?;
-    let address = Address::parse(address).context("the address")?;
+    let sender = &open::sender(config, sender.as_ref())?.id;
     let pool = open::pool(config).await?;
     let Some(keys) = open_existing(&pool, &config.keys.dir).await? else {
         bail!("nothing is known yet: the service has not run on this database");
     };
-    let done = match command {
-        Command::Show { format, .. } => {
-            let known = show(&pool, &keys, &sender.id, &address).await?;
-            known.map(|known| match format {
-                Format::Json => println!("{}", document(&known)),
-                Format::Text => print(&known),
-            })
+    let mut exit = Exit::Done;
+    match command {
+        Command::Show {
+            address, format, ..
+        } => match show(&pool, &keys, sender, &read(&address)?).await? {
+            Some(known) if format == Format::Json => println!("{}", document(&known)),
+            Some(known) => print(&known),
+            None => exit = unknown(sender),
+        },
+        Command::Erase { addresses, .. } => {
+            // All are read before the first is erased.
+            let addresses: Vec<_> = addresses
+                .iter()
+                .map(|a| read(a))
+                .collect::<Result<_, _>>()?;
+            for address in &addresses {
+                match erase(&pool, &keys, sender, address, Clock::System.now()).await? {
+                    Some(erased) => report(&erased),
+                    None => exit = unknown(sender),
+                }
+            }
+            // Also where nothing was known: the time before may have failed here.
+            scrub(&pool).await;
         }
-        Command::Erase { .. } => {
-            let now = Clock::System.now();
-            let erased = erase(&pool, &keys, &sender.id, &address, now).await?;
-            erased.map(|erased| report(&erased))
-        }
-    };
-    if done.is_none() {
-        eprintln!("nothing is known of this address at {}", sender.id);
-        return Ok(Exit::No);
     }
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+fn read(address: &str) -> anyhow::Result<Address> {
+    Address::parse(address).context("the address")
+}
+
+fn unknown(sender: &SenderId) -> Exit {
+    eprintln!("nothing is known of this address at {sender}");
+    Exit::No
+}
+
+async fn scrub(pool: &Pool) {
+    const LATER: &str =
+        "traces may be left in the database's files; erase again, or stop confirmd and run it then";
+    match pool.scrub().await {
+        Ok(true) => {}
+        Ok(false) => eprintln!("the write-ahead log is in use: {LATER}"),
+        Err(error) => eprintln!("the file could not be written anew ({error}): {LATER}"),
+    }
+    println!(
+        "backups, replicas and logs of the database keep what they hold: see deploy/erasure.md"
+    );
 }
 
 fn report(erased: &Erased) {
@@ -89,12 +115,6 @@ fn report(erased: &Erased) {
     if let Some(until) = erased.held_until {
         println!("kept: a keyed hash that holds confirmation mails until {until}");
     }
-    if !erased.log_truncated {
-        println!(
-            "not yet: the database's write-ahead log was in use; it is emptied when confirmd next stops"
-        );
-    }
-    println!("backups and logs of the database keep what they hold: see deploy/erasure.md");
 }
 
 fn print(known: &Known) {

@@ -1,5 +1,7 @@
 //! A person is erased: every row about them goes, and the evidence; the events stay, which say nothing any more.
 
+use std::collections::BTreeSet;
+
 use super::Keys;
 use crate::clock::random;
 use crate::domain::address::Address;
@@ -21,8 +23,6 @@ pub struct Erased {
     pub parts: u64,
     /// Subscriptions of which a keyed hash stays, so that their old links still work.
     pub tombstones: usize,
-    /// Whether SQLite's write-ahead log holds nothing of it any more.
-    pub log_truncated: bool,
     /// Until when confirmation mails of this sender stay held, by keyed hash.
     pub held_until: Option<Timestamp>,
 }
@@ -74,7 +74,14 @@ async fn once(
     let (held_until, empty) = (ledger.held_until(sender, now), ledger.is_empty(now));
     tx.save_ledgers(&ledgers).await?;
     if empty {
-        tx.forget_mailbox(mailbox).await?;
+        let lists = tx.registered_lists().await?;
+        let senders: BTreeSet<_> = lists.into_iter().map(|list| list.sender).collect();
+        let identity = |sender: SenderId| {
+            let identity = keys.pepper.identity(&sender, address);
+            (sender, identity)
+        };
+        let identities: Vec<_> = senders.into_iter().map(identity).collect();
+        tx.forget_mailbox(mailbox, &identities).await?;
     }
     tx.append(&[
         evidence_erased(&person.sender, id, now),
@@ -82,10 +89,7 @@ async fn once(
     ])
     .await?;
     tx.commit().await?;
-    // It is done, whatever comes of this.
-    let log_truncated = pool.truncate_log().await.unwrap_or(false);
     Ok(Some(Erased {
-        log_truncated,
         subscriber: id,
         parts,
         tombstones,

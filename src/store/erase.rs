@@ -1,7 +1,9 @@
 //! What is deleted when a person is erased. Events stay: they hold nothing personal.
 
+use super::set::Set;
 use super::{Error, Pool, Tx, on};
 use crate::domain::id::SubscriberId;
+use crate::domain::list::SenderId;
 use crate::domain::pepper::Keyed;
 use crate::domain::time::Timestamp;
 
@@ -58,27 +60,49 @@ impl Tx {
             .rows_affected()))
     }
 
-    /// Forgets a locked mailbox to which no sender has a subscriber any more.
-    pub async fn forget_mailbox(&mut self, mailbox: Keyed) -> Result<(), Error> {
-        const SQL: &str = "delete from address where mailbox = $1
-            and not exists (select 1 from subscriber where subscriber.mailbox = address.mailbox)";
-        on!(self, |conn| sqlx::query(SQL)
-            .bind(mailbox.0.to_vec())
-            .execute(conn)
-            .await
-            .map(drop)?);
+    /// Forgets a locked mailbox, unless it is a subscriber's at any of these senders, by whose keyed hash it is found.
+    pub async fn forget_mailbox(
+        &mut self,
+        mailbox: Keyed,
+        identities: &[(SenderId, Keyed)],
+    ) -> Result<(), Error> {
+        const KNOWN: &str = "select 1 from {set}
+            join subscriber on subscriber.sender = s.sender and subscriber.identity = s.identity";
+        const FORGET: &str = "delete from address where mailbox = $1";
+        let set = Set::new()
+            .text(
+                "sender",
+                identities.iter().map(|(sender, _)| sender.to_string()),
+            )
+            .bytes(
+                "identity",
+                identities.iter().map(|(_, hash)| hash.0.to_vec()),
+            );
+        let known: Vec<(i32,)> = self.rows(KNOWN, set).await?;
+        if known.is_empty() {
+            on!(self, |conn| sqlx::query(FORGET)
+                .bind(mailbox.0.to_vec())
+                .execute(conn)
+                .await
+                .map(drop)?);
+        }
         Ok(())
     }
 }
 
 impl Pool {
-    /// Takes what was deleted out of SQLite's write-ahead log as well; tells whether that was possible now.
-    pub async fn truncate_log(&self) -> Result<bool, Error> {
-        const SQL: &str = "pragma wal_checkpoint(truncate)";
+    /// Takes the last traces of what was deleted out of SQLite's files; tells whether that was possible now.
+    ///
+    /// `secure_delete` overwrites a deleted row, but not the copies that SQLite left behind when it moved that row from
+    /// page to page: these go only when the whole file is written anew. Nobody else can write meanwhile.
+    pub async fn scrub(&self) -> Result<bool, Error> {
         let Pool::Sqlite { writer, .. } = self else {
             return Ok(true);
         };
-        let (busy, _, _): (i64, i64, i64) = sqlx::query_as(SQL).fetch_one(writer).await?;
+        sqlx::query("vacuum").execute(writer).await?;
+        let (busy, _, _): (i64, i64, i64) = sqlx::query_as("pragma wal_checkpoint(truncate)")
+            .fetch_one(writer)
+            .await?;
         Ok(busy == 0)
     }
 }

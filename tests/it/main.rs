@@ -10,6 +10,7 @@ mod demo;
 mod dependencies;
 mod edges;
 mod end_to_end;
+mod erasure;
 mod habits;
 mod interop;
 mod journey;
