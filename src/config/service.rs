@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::kinds::{
-    address, list, listen, number, one_of, origin, path, secure_page, span, switch, text, words,
+    address, endpoint, list, listen, number, one_of, origin, path, span, switch, text, words,
 };
 use super::read::{Read, Table, fault};
 use crate::domain::address::Address;
@@ -189,9 +189,13 @@ pub struct Trail {
     /// A program that is given each checkpoint.
     pub command: Vec<String>,
     /// An address to which each checkpoint is posted.
-    pub endpoint: Option<String>,
+    pub endpoint: Option<Url>,
+    /// PEM certificates that the endpoint's may go back to besides Mozilla's roots.
+    pub ca_file: Option<PathBuf>,
     /// A program that has a checkpoint time-stamped once a day.
     pub stamp: Vec<String>,
+    /// Longest time for the endpoint and for either program.
+    pub timeout: Duration,
 }
 
 impl Trail {
@@ -199,8 +203,14 @@ impl Trail {
         let origin = table.get("origin", log_name);
         let copy = table.get("copy", text);
         let command = table.get("command", list(100, words));
-        let endpoint = table.get("endpoint", secure_page);
+        let endpoint = table.get("endpoint", endpoint);
+        let ca_file = table.get("ca_file", path);
+        if let Some(Err(err)) = ca_file.as_ref().map(std::fs::File::open) {
+            let problem = format!("cannot be read: {err}");
+            table.fault("ca_file", &problem, "give the path of a PEM file");
+        }
         let stamp = table.get("stamp", list(100, words));
+        let timeout = table.get("timeout", span("100 ms", "5 minutes"));
         table.finish();
         // Beside the folder of keys, so that whoever restores the database alone does not restore the copy with it.
         let beside = |keys: &Keys| keys.dir.with_file_name("checkpoints");
@@ -213,7 +223,9 @@ impl Trail {
             },
             command: command?,
             endpoint,
+            ca_file,
             stamp: stamp?,
+            timeout: timeout?,
         })
     }
 }

@@ -106,6 +106,8 @@ async fn sign(
     }
     tx.keep_checkpoint(&kept).await?;
     tx.commit().await?;
+    // Each place outside waits by itself.
+    flows.checkpoint_signed.notify_waiters();
     Ok(Outcome::Signed(kept))
 }
 

@@ -15,6 +15,7 @@ pub mod expire;
 pub mod gate;
 pub mod keyring;
 pub mod prove;
+pub mod publish;
 pub mod receipt;
 pub mod register;
 pub mod retention;
@@ -109,6 +110,8 @@ pub struct Flows {
     pub mail_waits: Notify,
     /// Rings when an event was written.
     pub event_waits: Notify,
+    /// Rings when a checkpoint was signed.
+    pub checkpoint_signed: Notify,
     /// Rings when the database failed in a way that leaves earlier writes in doubt.
     pub broken: Notify,
     keys: RwLock<Arc<Keys>>,
@@ -191,6 +194,7 @@ impl Flows {
             metrics,
             mail_waits: Notify::new(),
             event_waits: Notify::new(),
+            checkpoint_signed: Notify::new(),
             broken: Notify::new(),
             keys: RwLock::new(Arc::new(keys)),
             in_force: RwLock::new(Arc::new(in_force)),

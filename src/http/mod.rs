@@ -5,6 +5,7 @@
 //! | `/v1/...` | signup backends, with an API key |
 //! | `/c/ /d/ /u/` | people with a link, mailbox providers |
 //! | `/r/` | people who want to see what they agreed to |
+//! | `/.well-known/confirmd` | whoever checks the trail |
 //! | `/livez /readyz /metrics` | operators, on a listener of their own ([`ops`]) |
 
 mod api;
@@ -14,6 +15,7 @@ mod network;
 pub mod ops;
 mod page;
 mod problem;
+mod well_known;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -98,6 +100,7 @@ pub fn router(app: Arc<App>) -> Router {
     let api = Router::new()
         .route("/v1/signups", post(api::signups::create))
         .route("/v1/lists", get(api::lists::index))
+        .route("/.well-known/confirmd", get(well_known::show))
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     let pages = Router::new()
         .route(

@@ -20,6 +20,7 @@ mod listen;
 mod mails;
 mod network;
 mod one_click;
+mod outlets;
 mod pages;
 mod readonly;
 mod receipt;

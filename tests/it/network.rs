@@ -46,7 +46,10 @@ both!(
                 r#"subscription.confirmed {"ip":"127.0.0.0/24","user_agent":"Lynx/2.9"}"#,
             ]
         );
-        let signup = app.sql("select cast(consent as text) from signup").await.concat();
+        let signup = app
+            .sql("select cast(consent as text) from signup")
+            .await
+            .concat();
         assert!(
             !signup.contains("198.51") && !signup.contains("Mozilla"),
             "{signup}"

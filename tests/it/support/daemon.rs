@@ -19,7 +19,7 @@ use super::http::{Response, send};
 use super::{out, postgres, sql};
 
 /// How long a test waits for a process.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Ends a program when the test process ends in whatever way: the kernel then closes the pipe that is its standard input.
 /// A line on it says that the program has ended and its number may belong to another.
