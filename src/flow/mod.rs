@@ -12,6 +12,7 @@ pub mod expire;
 pub mod gate;
 pub mod keyring;
 pub mod prove;
+pub mod record;
 pub mod register;
 pub mod settle;
 pub mod show;
