@@ -1,16 +1,19 @@
 //! `confirmd subscriber`: what is known of an address.
 
 use anyhow::{Context, bail};
-use clap::Subcommand;
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{Exit, Format, open};
+use super::{Exit, Format, open, serve};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::address::Address;
-use crate::domain::list::SenderId;
+use crate::domain::list::{ListId, SenderId};
+use crate::domain::locale::Locale;
 use crate::flow::keyring::open_existing;
+use crate::flow::record::{Installation, hand_out};
 use crate::flow::show::{Known, show};
+use crate::http::render_record;
 
 /// What to do with a subscriber.
 #[derive(Debug, Subcommand)]
@@ -26,17 +29,90 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Prints the consent record of an address: the proof of who agreed to what, when, how and in which words
+    ///
+    /// That it was handed out is itself recorded.
+    Proof(Proof),
+}
+
+/// Whose consent record, and how.
+#[derive(Debug, Args)]
+pub struct Proof {
+    /// The address
+    address: String,
+    /// At which sender; needed where there are several
+    #[arg(long)]
+    sender: Option<SenderId>,
+    /// For this list alone
+    #[arg(long)]
+    list: Option<ListId>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: RecordFormat,
+    /// The language of the page, if not that of the consent
+    #[arg(long)]
+    locale: Option<Locale>,
+}
+
+/// How a consent record is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RecordFormat {
+    /// As a file that anybody can check
+    #[default]
+    Json,
+    /// As a page to be read and printed
+    Html,
 }
 
 /// Runs the command.
 pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
-    let Command::Show {
-        address,
-        sender,
-        format,
-    } = command;
-    let sender = open::sender(config, sender.as_ref())?;
-    let address = Address::parse(&address).context("the address")?;
+    match command {
+        Command::Show {
+            address,
+            sender,
+            format,
+        } => show_all(&address, sender.as_ref(), format, config).await,
+        Command::Proof(proof) => prove(&proof, config).await,
+    }
+}
+
+async fn prove(proof: &Proof, config: &Config) -> anyhow::Result<Exit> {
+    let sender = open::sender(config, proof.sender.as_ref())?;
+    let address = Address::parse(&proof.address).context("the address")?;
+    let templates = serve::templates(config)?;
+    let pool = open::pool(config).await?;
+    let Some(keys) = open_existing(&pool, &config.keys.dir).await? else {
+        bail!("nothing is known yet: the service has not run on this database");
+    };
+    let installation = Installation {
+        public_url: config.server.public_url.clone(),
+        verifier_keys: Vec::new(),
+    };
+    let now = Clock::System.now();
+    let list = proof.list.as_ref();
+    let records = hand_out(&pool, &keys, &sender.id, &address, list, &installation, now);
+    let Some(records) = records.await? else {
+        eprintln!("nothing is known of this address at {}", sender.id);
+        return Ok(Exit::No);
+    };
+    match proof.format {
+        RecordFormat::Json => println!("{}", serde_json::to_string_pretty(&records)?),
+        RecordFormat::Html => {
+            let page = render_record(&templates, &records, proof.locale.as_ref(), now);
+            println!("{}", page.map_err(anyhow::Error::msg)?);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn show_all(
+    address: &str,
+    sender: Option<&SenderId>,
+    format: Format,
+    config: &Config,
+) -> anyhow::Result<Exit> {
+    let sender = open::sender(config, sender)?;
+    let address = Address::parse(address).context("the address")?;
     let pool = open::pool(config).await?;
     let Some(keys) = open_existing(&pool, &config.keys.dir).await? else {
         bail!("nothing is known yet: the service has not run on this database");

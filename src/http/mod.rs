@@ -23,6 +23,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::time::Instant;
 
+pub use self::page::record::render as render_record;
+
 use self::problem::Problem;
 use crate::domain::list::Sender;
 use crate::flow::api_key::Known;
@@ -91,6 +93,10 @@ pub fn router(app: Arc<App>) -> Router {
     let api = Router::new()
         .route("/v1/signups", post(api::signups::create))
         .route("/v1/lists", get(api::lists::index))
+        .route(
+            "/v1/subscribers/{id}/consent-record",
+            get(api::record::index),
+        )
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     let pages = Router::new()
         .route(

@@ -9,6 +9,7 @@ mod face;
 mod kept;
 mod mail;
 mod page;
+mod record;
 mod sample;
 mod source;
 
@@ -31,6 +32,10 @@ pub use self::page::{
     ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, DeclinePage, Declined, DeclinedPage,
     Ended, EndedPage, Hold, OtherList, OtherState, Page, Problem, ProblemPage, UnsubscribePage,
     Unsubscribed, UnsubscribedPage,
+};
+
+pub use self::record::{
+    EventFace, HeaderFace, MailFace, RecordFace, RecordPage, StepFace, event_key,
 };
 
 use self::catalog::Catalog;

@@ -42,6 +42,7 @@ pub(super) const EMBEDDED: &[(&str, &str)] = embedded![
     "page/layout.html",
     "page/parts.html",
     "page/problem.html",
+    "page/record.html",
     "page/unsubscribe.html",
     "page/unsubscribed.html",
     "style.css",

@@ -18,6 +18,7 @@ mod mails;
 mod one_click;
 mod pages;
 mod readonly;
+mod record;
 mod replicas;
 mod serve;
 mod smtp;

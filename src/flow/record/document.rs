@@ -60,6 +60,8 @@ pub struct Stated {
     pub public_url: String,
     /// The facts of the list in force at that time, or when it was closed.
     pub in_force: Hash,
+    /// The events that were known then, so that one that is taken out is missed.
+    pub events: Vec<EventId>,
 }
 
 /// One event with its place in the trail and what is kept of the facts behind it.

@@ -165,15 +165,16 @@ async fn read(
     let checkpoint = checkpoint(tx).await?;
     let mut records = Vec::with_capacity(named.len());
     for list in &named {
-        let in_force = in_force.get(list);
+        let about = concerning(&events, list, &library.read);
+        let in_force = in_force.get(list).copied();
         let stated = Stated {
             generated_at: now,
             confirmd: env!("CARGO_PKG_VERSION").to_owned(),
             public_url: installation.public_url.clone(),
-            in_force: *in_force
+            in_force: in_force
                 .ok_or_else(|| store::Error::corrupt("an event's list was never registered"))?,
+            events: about.iter().map(|event| event.leaf.id).collect(),
         };
-        let about = concerning(&events, list, &library.read);
         let sources = library.sources(tx, &about, &stated).await?;
         let basis = Basis {
             stated: &stated,

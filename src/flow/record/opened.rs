@@ -16,6 +16,7 @@ use crate::domain::list::{Facts, ListId};
 use crate::domain::locale::Locale;
 use crate::message::Proof;
 use crate::trail::leaf::Leaf;
+use crate::trail::tree::leaf_hash;
 
 /// One event with what is kept of the facts behind it.
 #[derive(Clone, Debug)]
@@ -138,6 +139,11 @@ impl Opened {
         let event = self.data("event")?.parse().ok()?;
         let part = Part::from_name(self.data("part")?)?;
         Some((event, part, self.data("reason")?))
+    }
+
+    /// Returns the hash of the leaf.
+    pub fn hash(&self) -> Hash {
+        leaf_hash(&self.bytes)
     }
 
     /// Returns how people call the event: by its number, else by its id.

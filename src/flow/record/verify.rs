@@ -17,7 +17,7 @@ use super::story::Story;
 use crate::domain::consent::Hash;
 use crate::domain::id::SubscriberId;
 use crate::domain::list::{Facts, ListId};
-use crate::trail::tree::{leaf_hash, verify_inclusion};
+use crate::trail::tree::verify_inclusion;
 
 /// What a record shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,7 @@ fn one(
         facts_behind(event, proven, &events)?;
     }
     in_order(&events)?;
+    all_stated(&events, &stated)?;
     let named = Named::by_all(events.iter(), &stated);
     complete("facts", &sources.facts, &named.facts)?;
     complete("template", &sources.templates, &named.templates)?;
@@ -135,7 +136,7 @@ fn one(
         facts: &facts,
         sources: &sources,
     };
-    let mails = story.check()?;
+    story.check()?;
     let description = describe(&Basis {
         stated: &stated,
         list: &list,
@@ -146,17 +147,17 @@ fn one(
     });
     let expected = description.map_err(|error| error.to_string())?;
     let expected = serde_json::to_value(expected).map_err(|error| error.to_string())?;
-    match difference("", &expected, &Value::Object(record)) {
-        Some(what) => Err(what),
-        None => Ok(Verified {
-            list,
-            subscriber,
-            events: events.len(),
-            pending,
-            mails,
-            checkpoint: root.map(|(size, _)| size),
-        }),
+    if let Some(what) = difference("", &expected, &Value::Object(record)) {
+        return Err(what);
     }
+    Ok(Verified {
+        mails: story.mails()?,
+        subscriber,
+        events: events.len(),
+        pending,
+        checkpoint: root.map(|(size, _)| size),
+        list,
+    })
 }
 
 fn take(record: &mut Map<String, Value>, name: &str) -> Result<Value, String> {
@@ -231,6 +232,21 @@ fn in_order(events: &[Opened]) -> Result<(), String> {
     Ok(())
 }
 
+/// The events are those that the copy was made of.
+fn all_stated(events: &[Opened], stated: &Stated) -> Result<(), String> {
+    let there = |id| events.iter().any(|event| event.leaf.id == id);
+    if let Some(missing) = stated.events.iter().find(|id| !there(**id)) {
+        return Err(format!("event {missing} is missing"));
+    }
+    match events
+        .iter()
+        .find(|event| !stated.events.contains(&event.leaf.id))
+    {
+        Some(stranger) => Err(format!("{}: is missing in stated.events", stranger.name())),
+        None => Ok(()),
+    }
+}
+
 /// Every source that is named is there, and is what its name says.
 fn complete(
     kind: &str,
@@ -272,7 +288,7 @@ fn included(event: &Opened, proven: &Proven, root: Option<(u64, Hash)>) -> Resul
                 .map(|hash| hash.0.as_slice().try_into().map(Hash));
             let hashes: Result<Vec<Hash>, _> = hashes.collect();
             let hashes = hashes.map_err(|_| format!("{name}: its proof holds what is no hash"))?;
-            let leaf = leaf_hash(&event.bytes);
+            let leaf = event.hash();
             match verify_inclusion(leaf, seq.wrapping_sub(1), covered, &hashes, root) {
                 true => Ok(true),
                 false => Err(format!(

@@ -2,6 +2,7 @@
 
 pub mod confirm;
 pub mod decline;
+pub mod record;
 pub mod unsubscribe;
 
 use std::convert::Infallible;

@@ -2,6 +2,7 @@
 
 mod mails;
 mod pages;
+mod record;
 
 pub(super) use self::mails::{MailSample, mails};
 pub(super) use self::pages::pages;
