@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use boon::{Compiler, Schemas};
 use confirmd::domain::consent::Hash;
 use confirmd::domain::event::{Event, EventKind};
+use confirmd::domain::evidence::{Evidence, Part};
 use confirmd::domain::list::SenderId;
 use confirmd::flow::api_key::Scope;
 use confirmd::flow::record::verify::{Verified, verify};
@@ -307,7 +310,7 @@ fn change(value: &mut Value) -> bool {
             true
         }
         Value::Number(number) => {
-            *value = (number.as_u64().unwrap() + 1).into();
+            *value = (number.as_f64().unwrap() as u64 + 1).into();
             true
         }
         Value::Bool(told) => {
@@ -327,6 +330,11 @@ fn name(record: &Value, at: &str) -> Vec<String> {
         let event = &record["evidence"][index.parse::<usize>().unwrap()];
         names = vec![
             format!("event {}:", event["seq"]),
+            // Whose number is another is called by that.
+            format!(
+                "event {}: leaf and proof",
+                event["seq"].as_u64().unwrap() + 1
+            ),
             format!("evidence[{index}]"),
             "event 0".to_owned(), // an id, which begins with its time
             "seq is missing".to_owned(),
@@ -368,15 +376,15 @@ both!(nothing_can_be_taken_out_or_changed_unseen, |db| {
     places(&record, "", &mut all);
     assert!(all.len() > 250, "{}", all.len());
     let told = |changed: &Value| check(&json!({ "records": [changed] }).to_string());
-    let mut unseen = Vec::new();
+    let (mut unseen, mut unnamed) = (Vec::new(), Vec::new());
     let mut seen = |what: &str, at: &str, told: Result<Vec<Verified>, String>| match told {
         Ok(_) => unseen.push(format!("{what} {at}")),
-        Err(why) => assert!(
-            name(&record, at)
-                .iter()
-                .any(|name| why.contains(name.as_str())),
-            "{what} {at}: {why}"
-        ),
+        Err(why) => {
+            let names = name(&record, at);
+            if !names.iter().any(|name| why.contains(name.as_str())) {
+                unnamed.push(format!("{what} {at}: {why}"));
+            }
+        }
     };
     for at in &all {
         let mut changed = record.clone();
@@ -387,11 +395,9 @@ both!(nothing_can_be_taken_out_or_changed_unseen, |db| {
             seen("changed", at, told(&changed));
         }
     }
-    // What the installation says of this copy is its own word.
-    assert_eq!(
-        unseen,
-        ["changed /stated/confirmd", "changed /stated/generated_at"]
-    );
+    assert!(unnamed.is_empty(), "{unnamed:#?}");
+    // Which version of confirmd made the copy is nothing but its own word.
+    assert_eq!(unseen, ["changed /stated/confirmd"]);
 
     // Each part of the evidence is named, alone.
     for (i, event) in record["evidence"].as_array().unwrap().iter().enumerate() {
@@ -442,10 +448,9 @@ both!(another_trail_is_seen, |db| {
     let why = told(&|record| {
         record["evidence"][0]["proof"] = record["evidence"][1]["proof"].clone();
     });
-    assert!(
-        why.starts_with("record 1: event 3: leaf and proof"),
-        "{why}"
-    );
+    let first = &file["records"][0]["evidence"][0]["seq"];
+    let expected = format!("record 1: event {first}: leaf and proof");
+    assert!(why.starts_with(&expected), "{why}");
     // No checkpoint, and proofs that say that there never was one.
     let why = told(&|record| {
         record["evidence"][0]["proof"] = "pending".into();
@@ -457,6 +462,187 @@ both!(another_trail_is_seen, |db| {
         refused.unwrap_err().to_string(),
         "record 1: checkpoint: no key"
     );
+});
+
+/// Rewrites a part and the commitment to it, as an installation could whose events no checkpoint covers yet.
+fn forge(record: &mut Value, kind: &str, part: Part, at: &str, to: Value) {
+    record["checkpoint"] = Value::Null;
+    let events = record["evidence"].as_array_mut().unwrap();
+    events
+        .iter_mut()
+        .for_each(|event| event["proof"] = "pending".into());
+    let decode = |text: &Value| BASE64_STANDARD.decode(text.as_str().unwrap()).unwrap();
+    let is_one = |event: &&mut Value| {
+        let leaf = String::from_utf8(decode(&event["leaf"])).unwrap();
+        leaf.contains(&format!("\"type\":\"{kind}\""))
+    };
+    let event = events.iter_mut().find(is_one).unwrap();
+    let leaf = String::from_utf8(decode(&event["leaf"])).unwrap();
+    let mut parts = event["parts"].as_array_mut().unwrap().iter_mut();
+    let kept = parts.find(|kept| kept["part"] == part.as_str()).unwrap();
+    let old = Evidence {
+        part,
+        key: decode(&kept["key"]).try_into().unwrap(),
+        body: kept["body"].as_str().unwrap().to_owned(),
+    };
+    let mut body: Value = serde_json::from_str(&old.body).unwrap();
+    *body.pointer_mut(at).unwrap() = to;
+    let new = Evidence::new(part, old.key, &body);
+    let forged = leaf.replace(&old.commitment().to_string(), &new.commitment().to_string());
+    assert_ne!(forged, leaf);
+    kept["body"] = new.body.into();
+    event["leaf"] = BASE64_STANDARD.encode(forged).into();
+}
+
+both!(facts_that_tell_different_stories_are_seen, |db| {
+    let (app, subscriber) = anna(db).await;
+    let file = weekly(&app, &subscriber).await;
+    let other = "01a207d1-0eb9-7626-91fb-67e27633f308";
+    let hash = Hash::of(b"another").to_string();
+    let offers = serde_json::from_str::<Value>(
+        file["records"][0]["evidence"][0]["parts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|part| part["part"] == "wording")
+            .unwrap()["body"]
+            .as_str()
+            .unwrap(),
+    );
+    let offers = offers.unwrap()["lists"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|list| list["list"] == "offers")
+        .unwrap()["facts"]
+        .clone();
+    for (kind, part, at, to, expected) in [
+        (
+            "signup.accepted",
+            Part::Address,
+            "/email",
+            json!("ben@example.org"),
+            "the mail went to another address",
+        ),
+        (
+            "signup.accepted",
+            Part::Wording,
+            "/locale",
+            json!("nl"),
+            "the words are not those of list",
+        ),
+        (
+            "signup.accepted",
+            Part::Form,
+            "/source",
+            json!("https://other.example/"),
+            "collection.source_url is not what",
+        ),
+        (
+            "signup.accepted",
+            Part::Form,
+            "/action",
+            json!("oral"),
+            "collection.act is not what",
+        ),
+        (
+            "message.sent",
+            Part::Mail,
+            "/mail/to",
+            json!("ben@example.org"),
+            "the mail went to another address",
+        ),
+        (
+            "message.sent",
+            Part::Mail,
+            "/mail/locale",
+            json!("nl"),
+            "the mail is in another language",
+        ),
+        (
+            "message.sent",
+            Part::Mail,
+            "/mail/asked_at",
+            json!("2026-11-23T09:00:01Z"),
+            "the mail names another time",
+        ),
+        (
+            "message.sent",
+            Part::Mail,
+            "/mail/site",
+            json!("acme.example"),
+            "the mail names another site",
+        ),
+        (
+            "message.sent",
+            Part::Mail,
+            "/mail/kind",
+            json!("welcome"),
+            "is about another mail",
+        ),
+        (
+            "message.sent",
+            Part::Mail,
+            "/mail/pinned/message_id",
+            json!("a@b"),
+            "is about another mail",
+        ),
+        (
+            "message.sent",
+            Part::Mail,
+            "/mail/masked_sha256",
+            json!(hash),
+            "the mail made again is not the one",
+        ),
+        (
+            "message.sent",
+            Part::Mail,
+            "/mail/pinned/boundary",
+            json!("=_b"),
+            "the mail made again is not the one",
+        ),
+        (
+            "message.sent",
+            Part::Mail,
+            "/mail/facts",
+            json!([offers]),
+            "does not concern list weekly",
+        ),
+        (
+            "subscription.confirmed",
+            Part::Request,
+            "/signup",
+            json!(other),
+            "is about another signup",
+        ),
+        (
+            "subscription.confirmed",
+            Part::Request,
+            "/facts",
+            offers.clone(),
+            "names other facts than the signup",
+        ),
+        (
+            "subscription.confirmed",
+            Part::Request,
+            "/facts",
+            json!(hash),
+            "is missing",
+        ),
+        (
+            "subscription.confirmed",
+            Part::Request,
+            "/signup",
+            json!("nobody"),
+            "cannot be read",
+        ),
+    ] {
+        let mut changed = file.clone();
+        forge(&mut changed["records"][0], kind, part, at, to);
+        let told = check(&changed.to_string());
+        let why = told.expect_err(at);
+        assert!(why.contains(expected), "{at}: {why}");
+    }
 });
 
 both!(what_no_checkpoint_covers_is_pending, |db| {

@@ -5,7 +5,7 @@
 //! | [`document`] | the file |
 //! | [`description`] | its first half: the fields of ISO/IEC TS 27560 |
 //! | [`opened`] | events with the facts behind them |
-//! | [`describe`] | from evidence to the fields of ISO/IEC TS 27560 |
+//! | [`mod@describe`] | from evidence to the fields of ISO/IEC TS 27560 |
 //! | [`verify`] | checks a file, offline |
 //! | [`mail`] | the mails as they were sent |
 

@@ -99,7 +99,6 @@ fn one(
     for (event, proven) in events.iter().zip(&evidence) {
         facts_behind(event, proven, &events)?;
     }
-    in_order(&events)?;
     all_stated(&events, &stated)?;
     let named = Named::by_all(events.iter(), &stated);
     complete("facts", &sources.facts, &named.facts)?;
@@ -116,6 +115,8 @@ fn one(
         pending += usize::from(!included(event, proven, root)?);
     }
 
+    in_order(&events)?;
+
     let mut facts = BTreeMap::new();
     for (hash, text) in &sources.facts {
         let read: Facts = serde_json::from_str(text)
@@ -128,7 +129,10 @@ fn one(
         .iter()
         .find(|e| !all.iter().any(|one| one.leaf.id == e.leaf.id))
     {
-        return Err(format!("{}: does not concern list {list}", stranger.name()));
+        return Err(format!(
+            "{}: does not concern list {list}, which purposes names",
+            stranger.name()
+        ));
     }
     let story = Story {
         list: &list,
@@ -170,9 +174,12 @@ fn read<T: serde::de::DeserializeOwned>(name: &str, value: Value) -> Result<T, S
     serde_json::from_value(value).map_err(|error| format!("{name}: {error}"))
 }
 
-/// Every commitment has its part or the event that erased it, and nothing stands beside.
+/// Every commitment has its part or the event that erased it, nothing stands beside, and what is proven has a number.
 fn facts_behind(event: &Opened, proven: &Proven, all: &[Opened]) -> Result<(), String> {
     let name = event.name();
+    if let (None, Inclusion::Proof { .. }) = (event.seq, &proven.proof) {
+        return Err(format!("{name}: seq is missing"));
+    }
     for (part, commitment) in &event.leaf.evidence {
         let part_name = part.as_str();
         let erased = proven.erased.iter().find(|erased| erased.part == *part);
@@ -274,9 +281,8 @@ fn included(event: &Opened, proven: &Proven, root: Option<(u64, Hash)>) -> Resul
         (Inclusion::Pending(_), Some((size, _)), Some(seq)) if seq <= size => Err(format!(
             "{name}: its proof is missing; the checkpoint covers it"
         )),
-        (Inclusion::Pending(_), _, _) => Ok(false),
+        (Inclusion::Pending(_), _, _) | (_, _, None) => Ok(false),
         (Inclusion::Proof { .. }, None, _) => Err("checkpoint is missing".to_owned()),
-        (Inclusion::Proof { .. }, _, None) => Err(format!("{name}: seq is missing")),
         (Inclusion::Proof { size, hashes }, Some((covered, root)), Some(seq)) => {
             if *size != covered {
                 return Err(format!(

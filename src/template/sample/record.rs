@@ -20,7 +20,11 @@ pub fn pages() -> Vec<PageSample> {
     };
     let others = RecordPage {
         records: ["button", "form", "oral", "paper"]
-            .map(|act| RecordFace { act, ..bare() })
+            .map(|act| RecordFace {
+                act,
+                reported: Some(bare().words),
+                ..bare()
+            })
             .to_vec(),
         ..full.clone()
     };
@@ -121,7 +125,7 @@ fn rich() -> RecordFace {
                 name: "From",
                 value: "Acme <confirm@acme.example>".to_owned(),
             }],
-            text: "Continue to confirm\nhttps://lists.acme.example/c/***".to_owned(),
+            text: "Continue to confirm\nThe link works for 7 days.".to_owned(),
             sha256: Hash::of(b"sent"),
             masked_sha256: Hash::of(b"shown"),
             answer: Some("250 2.0.0".to_owned()),
