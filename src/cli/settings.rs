@@ -38,7 +38,7 @@ pub(super) fn relay(config: &Config) -> smtp::Settings {
 }
 
 /// Returns the name of the installation's trail.
-fn origin(config: &Config) -> String {
+pub(super) fn origin(config: &Config) -> String {
     let url = &config.server.public_url;
     let host = url.split_once("://").map_or(url.as_str(), |(_, host)| host);
     let default = || format!("{}/confirmd", host.replace(':', "-"));

@@ -1,17 +1,22 @@
 //! `confirmd subscriber`: what is known of an address.
 
+use std::sync::Arc;
+
 use anyhow::{Context, bail};
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{Exit, Format, open};
+use super::{Exit, Format, open, serve, settings};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::address::Address;
-use crate::domain::list::SenderId;
+use crate::domain::list::{ListId, SenderId};
+use crate::domain::locale::Locale;
 use crate::flow::erase::{Erased, erase};
 use crate::flow::keyring::open_existing;
+use crate::flow::record::{Installation, hand_out};
 use crate::flow::show::{Known, show};
+use crate::http::render_record;
 use crate::store::Pool;
 
 /// What to do with a subscriber.
@@ -28,6 +33,25 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Prints the consent record of an address: the proof of who agreed to what, when, how and in which words
+    ///
+    /// That it was handed out is itself recorded.
+    Proof {
+        /// The address
+        address: String,
+        /// At which sender; needed where there are several
+        #[arg(long)]
+        sender: Option<SenderId>,
+        /// For this list alone
+        #[arg(long)]
+        list: Option<ListId>,
+        /// How to print
+        #[arg(long, value_enum, default_value_t)]
+        format: RecordFormat,
+        /// The language of the page, if not that of the consent
+        #[arg(long)]
+        locale: Option<Locale>,
+    },
     /// Erases addresses at a sender; old unsubscribe links go on working, by keyed hash. On SQLite the file is written
     /// anew, once for all of them, during which signups wait
     Erase {
@@ -43,10 +67,22 @@ pub enum Command {
     },
 }
 
+/// How a consent record is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RecordFormat {
+    /// As a file that anybody can check
+    #[default]
+    Json,
+    /// As a page to be read and printed
+    Html,
+}
+
 /// Runs the command.
 pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
     let sender = match &command {
-        Command::Show { sender, .. } | Command::Erase { sender, .. } => sender,
+        Command::Show { sender, .. }
+        | Command::Proof { sender, .. }
+        | Command::Erase { sender, .. } => sender,
     };
     let sender = &open::sender(config, sender.as_ref())?.id;
     let pool = open::pool(config).await?;
@@ -62,6 +98,32 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
             Some(known) => print(&known),
             None => exit = unknown(sender),
         },
+        Command::Proof {
+            address,
+            list,
+            format,
+            locale,
+            ..
+        } => {
+            let templates = serve::templates(config)?;
+            let installation = Installation {
+                public_url: config.server.public_url.clone(),
+                trail: settings::origin(config),
+                keys: Arc::new(keys),
+            };
+            let (address, list, now) = (read(&address)?, list.as_ref(), Clock::System.now());
+            let records = hand_out(&pool, sender, &address, list, &installation, now);
+            match (records.await?, format) {
+                (Some(records), RecordFormat::Json) => {
+                    println!("{}", serde_json::to_string_pretty(&records)?);
+                }
+                (Some(records), RecordFormat::Html) => {
+                    let page = render_record(&templates, &records, locale.as_ref(), now);
+                    println!("{}", page.map_err(anyhow::Error::msg)?);
+                }
+                (None, _) => exit = unknown(sender),
+            }
+        }
         Command::Erase { addresses, .. } => {
             // All are read before the first is erased.
             let addresses: Vec<_> = addresses

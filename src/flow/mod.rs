@@ -17,6 +17,7 @@ pub mod keyring;
 pub mod prove;
 pub mod publish;
 pub mod receipt;
+pub mod record;
 pub mod register;
 pub mod retention;
 pub mod settle;

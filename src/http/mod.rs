@@ -28,6 +28,8 @@ use axum::routing::{get, post};
 use ipnet::IpNet;
 use tokio::time::Instant;
 
+pub use self::page::record::render as render_record;
+
 use self::problem::Problem;
 use crate::domain::list::Sender;
 use crate::flow::api_key::Known;
@@ -101,6 +103,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/signups", post(api::signups::create))
         .route("/v1/lists", get(api::lists::index))
         .route("/.well-known/confirmd", get(well_known::show))
+        .route(
+            "/v1/subscribers/{id}/consent-record",
+            get(api::record::index),
+        )
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     let pages = Router::new()
         .route(

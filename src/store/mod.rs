@@ -89,6 +89,18 @@ impl Pool {
         })
     }
 
+    /// Begins a transaction that only reads, and in which all statements see one moment.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn snapshot(&self) -> Result<Tx, Error> {
+        const BEGIN: &str = "begin isolation level repeatable read read only";
+        Ok(match self {
+            Pool::Sqlite { reader, .. } => Tx::Sqlite(reader.begin().await?),
+            Pool::Postgres(pool) => Tx::Postgres(pool.begin_with(BEGIN).await?),
+        })
+    }
+
     /// Closes every connection; on SQLite this folds the write-ahead log into the file.
     pub async fn close(&self) {
         match self {

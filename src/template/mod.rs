@@ -10,6 +10,7 @@ mod kept;
 mod mail;
 mod page;
 mod receipt;
+mod record;
 mod sample;
 mod source;
 
@@ -35,6 +36,10 @@ pub use self::page::{
 };
 pub use self::receipt::{
     AgreedList, NoReceiptPage, NotAgreedList, OtherWords, ReceiptMail, ReceiptPage,
+};
+
+pub use self::record::{
+    EventFace, HeaderFace, MailFace, RecordFace, RecordPage, StepFace, event_key,
 };
 
 use self::catalog::Catalog;

@@ -44,6 +44,7 @@ pub(super) const EMBEDDED: &[(&str, &str)] = embedded![
     "page/parts.html",
     "page/problem.html",
     "page/receipt.html",
+    "page/record.html",
     "page/unsubscribe.html",
     "page/unsubscribed.html",
     "style.css",

@@ -24,6 +24,7 @@ mod outlets;
 mod pages;
 mod readonly;
 mod receipt;
+mod record;
 mod replicas;
 mod serve;
 mod smtp;

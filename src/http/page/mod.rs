@@ -3,6 +3,7 @@
 pub mod confirm;
 pub mod decline;
 pub mod receipt;
+pub mod record;
 pub mod unsubscribe;
 
 use std::convert::Infallible;

@@ -3,6 +3,7 @@
 mod mails;
 mod pages;
 mod receipts;
+mod record;
 
 pub(super) use self::mails::{MailSample, mails};
 pub(super) use self::pages::pages;

@@ -28,6 +28,7 @@ pub(in crate::template) fn pages() -> Vec<PageSample> {
     all.extend(decline_pages());
     all.extend(unsubscribe_pages());
     all.extend(super::receipts::receipt_pages());
+    all.extend(super::record::pages());
     all
 }
 
