@@ -14,6 +14,7 @@ mod keyring;
 mod open;
 pub mod serve;
 mod settings;
+mod stats;
 mod subscriber;
 
 use std::path::PathBuf;
@@ -78,6 +79,8 @@ enum Command {
     /// Looks whether the trail is what was signed
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Says how much there is and what waits
+    Stats(stats::Stats),
     /// Shows and changes the keys that sign links and checkpoints
     #[command(subcommand)]
     Keyring(keyring::Command),
@@ -140,6 +143,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Key(command) => key::run(command, &source.load()?).await,
         Command::Subscriber(command) => subscriber::run(command, &source.load()?).await,
         Command::Events(command) => events::run(command, &source.load()?).await,
+        Command::Stats(args) => stats::run(args, &source.load()?).await,
         Command::Audit(command) => audit::run(command, &source.load()?).await,
         Command::Keyring(command) => keyring::run(command, &source.load()?).await,
     }

@@ -46,19 +46,22 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Makes the mail again with its tokens masked, from the facts and the template that it names.
+    /// Makes the mail again with its tokens masked, from the texts of the facts and of the template that it names.
     ///
     /// # Errors
     /// When these are others than those that it names, or the mail cannot be made.
-    pub fn reproduce(
-        &self,
-        facts: &[Arc<Facts>],
-        template: &str,
-    ) -> Result<Composed, ComposeError> {
-        let named = facts.iter().map(|facts| facts.encode().0);
+    pub fn reproduce(&self, facts: &[&str], template: &str) -> Result<Composed, ComposeError> {
+        // By their texts: a later version may write the same facts in another way.
+        let named = facts.iter().map(|text| Hash::of(text.as_bytes()));
         if !named.eq(self.facts.iter().copied()) {
             return Err(ComposeError::Missing("facts that it names"));
         }
+        let read = |text: &&str| serde_json::from_str(text).map(Arc::new);
+        let facts: Vec<Arc<Facts>> = facts
+            .iter()
+            .map(read)
+            .collect::<Result<_, _>>()
+            .map_err(|_| ComposeError::Missing("facts that can be read"))?;
         let templates = Templates::load(None)?;
         let composer = Composer::new(Arc::new(templates), &self.public_url);
         composer.learn(template)?;
@@ -72,7 +75,7 @@ impl Proof {
             pinned: self.pinned.clone(),
             to: to.map_err(|_| ComposeError::Missing("address that can be read"))?,
             locale: self.locale.clone(),
-            facts: facts.to_vec(),
+            facts,
             signup: Some(Uuid::nil()),
             subscriptions: vec![Uuid::nil(); links],
             asked_at: self.asked_at,

@@ -1,7 +1,5 @@
 //! The mails of a record as they were sent, made again from the record alone.
 
-use std::sync::Arc;
-
 use mail_parser::MessageParser;
 
 use super::document::{Record, Sources};
@@ -9,7 +7,6 @@ use super::opened::{Mail, Opened};
 use crate::domain::consent::Hash;
 use crate::domain::delivery::{Answer, MessageKind};
 use crate::domain::evidence::Part;
-use crate::domain::list::Facts;
 use crate::domain::time::Timestamp;
 use crate::message::{Composed, Proof};
 
@@ -69,10 +66,10 @@ pub fn reproduce(mail: &Proof, sources: &Sources) -> Result<Composed, String> {
     let mut facts = Vec::with_capacity(mail.facts.len());
     for hash in &mail.facts {
         let text = sources.facts.get(hash);
-        let text = text.ok_or_else(|| format!("source facts {hash} is missing"))?;
-        let read: Facts = serde_json::from_str(text)
-            .map_err(|_| format!("source facts {hash} cannot be read"))?;
-        facts.push(Arc::new(read));
+        facts.push(
+            text.ok_or_else(|| format!("source facts {hash} is missing"))?
+                .as_str(),
+        );
     }
     let template = mail.pinned.template;
     let source = sources.templates.get(&template);

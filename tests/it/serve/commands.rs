@@ -329,3 +329,31 @@ both!(
         assert_eq!(daemon.open("/readyz").await.status, 404);
     }
 );
+
+both!(stats_say_how_much_there_is_and_what_waits, |db| {
+    let peer = Peer::start().await;
+    let home = Home::new(db, peer.addr(), QUICK);
+    let key = home.key("acme", "signup").await;
+    let stats = home.run(&["stats"]).await;
+    assert_eq!(stats.code, Some(0), "{}", stats.stderr);
+    assert!(
+        stats.stdout.contains("checkpoint  none yet"),
+        "{}",
+        stats.stdout
+    );
+    let mut daemon = home.start().await;
+    let email = "counted@example.org";
+    assert_eq!(daemon.sign_up(&key, email, &["weekly"]).await.status, 202);
+    home.idle().await;
+    daemon.term();
+    assert!(daemon.wait().await.success());
+    let stats = json(&home.run(&["stats", "--format", "json"]).await.stdout);
+    let events = home.count("select count(*) from event").await;
+    assert_eq!(stats["trail"]["events"], events);
+    assert_eq!(stats["trail"]["unsequenced"], 0);
+    assert_eq!(
+        stats["checkpoint"]["size"], events,
+        "the stop signs what is there"
+    );
+    assert_eq!(stats["mails"]["queued"], 0);
+});

@@ -1,0 +1,57 @@
+//! `confirmd stats`: how much there is, and what waits.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Exit, Format, open};
+use crate::clock::Clock;
+use crate::config::Config;
+
+/// How to print.
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Runs the command.
+pub async fn run(args: Stats, config: &Config) -> anyhow::Result<Exit> {
+    let pool = open::pool(config).await?;
+    let mut tx = pool.read().await?;
+    let (events, unsequenced) = tx.trail_length().await?;
+    let epoch = tx.trail_head().await?.epoch;
+    let checkpoint = tx.last_checkpoint().await?;
+    let (queued, claimed, oldest) = tx.queue_depth().await?;
+    let now = Clock::System.now();
+    let age = |at| now.since(at).as_secs();
+    match args.format {
+        Format::Json => println!(
+            "{}",
+            json!({
+                "trail": { "events": events, "unsequenced": unsequenced, "epoch": epoch },
+                "checkpoint": checkpoint.map(|kept| json!({
+                    "size": kept.size, "signed_at": kept.signed_at, "age_seconds": age(kept.signed_at),
+                })),
+                "mails": { "queued": queued, "claimed": claimed, "oldest_due_at": oldest },
+            })
+        ),
+        Format::Text => {
+            println!(
+                "trail       {events} events in epoch {epoch}, {unsequenced} wait for their number"
+            );
+            match checkpoint {
+                Some(kept) => println!(
+                    "checkpoint  over {} events, {} seconds old",
+                    kept.size,
+                    age(kept.signed_at)
+                ),
+                None => println!("checkpoint  none yet"),
+            }
+            let since = oldest.map(|at| format!(", the oldest due since {at}"));
+            let since = since.unwrap_or_default();
+            println!("mails       {queued} queued, {claimed} being sent{since}");
+        }
+    }
+    Ok(Exit::Done)
+}
