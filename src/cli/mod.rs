@@ -139,7 +139,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Key(command) => key::run(command, &source.load()?).await,
         Command::Subscriber(command) => subscriber::run(command, &source.load()?).await,
         Command::Events(command) => events::run(command, &source.load()?).await,
-        Command::Audit(command) => audit::run(command, &source.load()?).await,
+        Command::Audit(command) => audit::run(command, &source).await,
         Command::Keyring(command) => keyring::run(command, &source.load()?).await,
     }
 }

@@ -5,12 +5,14 @@
 
 pub mod again;
 pub mod api_key;
+pub mod audit;
 pub mod checkpoint;
 pub mod claim;
 pub mod confirm;
 pub mod decline;
 pub mod epoch;
 pub mod expire;
+pub mod export;
 pub mod gate;
 pub mod keyring;
 pub mod prove;

@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod api_key;
+pub mod audit;
 pub mod connect;
 pub mod event;
 pub mod evidence;
@@ -88,6 +89,22 @@ impl Pool {
         })
     }
 
+    /// Begins a transaction that only reads, and in which every statement sees the same moment: for rows that are compared
+    /// with one another.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn snapshot(&self) -> Result<Tx, Error> {
+        Ok(match self {
+            // What a transaction has once read stays as it is.
+            Pool::Sqlite { reader, .. } => Tx::Sqlite(reader.begin().await?),
+            Pool::Postgres(pool) => {
+                let begin = "begin isolation level repeatable read, read only";
+                Tx::Postgres(pool.begin_with(begin).await?)
+            }
+        })
+    }
+
     /// Closes every connection; on SQLite this folds the write-ahead log into the file.
     pub async fn close(&self) {
         match self {
@@ -158,6 +175,11 @@ impl Error {
     /// Tells whether the transaction may have been stored all the same.
     pub fn is_unknown(&self) -> bool {
         self.at_commit
+    }
+
+    /// Tells whether rows cannot be read, or the program is wrong about them: trying again does not help.
+    pub fn is_defect(&self) -> bool {
+        self.kind == Kind::Defect
     }
 
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {
