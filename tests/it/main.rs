@@ -3,6 +3,7 @@
 mod support;
 
 mod api;
+mod audit;
 mod config;
 mod delivery;
 mod demo;

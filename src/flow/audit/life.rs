@@ -70,6 +70,7 @@ pub(super) struct Mailed {
     pub at: At,
     /// How it ended, if an event says so.
     pub state: Option<MessageState>,
+    pub signup: Option<SignupId>,
     pub gone: bool,
 }
 
@@ -210,6 +211,7 @@ impl Life {
                 Mailed {
                     at,
                     state,
+                    signup: leaf.signup,
                     gone: false,
                 },
             );

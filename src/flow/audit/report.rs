@@ -52,6 +52,11 @@ impl Check {
         }
     }
 
+    /// Tells whether it looks at the trail itself; what is beside the trail is compared with it.
+    fn is_of_the_trail(self) -> bool {
+        self <= Check::Outside
+    }
+
     /// Says what to do about a finding.
     pub fn remedy(self) -> &'static str {
         match self {
@@ -159,7 +164,7 @@ const KEPT: usize = 100;
 /// What verification found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What is wrong, in the order of the trail: the first hundred.
+    /// What is wrong, the trail itself first: a hundred at most.
     pub findings: Vec<Finding>,
     /// How much is wrong.
     pub wrong: u64,
@@ -188,9 +193,10 @@ impl Report {
         }
     }
 
-    /// Puts the findings in the order of the trail.
+    /// Puts what is wrong with the trail itself before what is wrong beside it, and either in the order of the trail.
     pub(super) fn sort(&mut self) {
-        self.findings.sort_by_key(|finding| finding.at.order());
+        self.findings
+            .sort_by_key(|finding| (!finding.check.is_of_the_trail(), finding.at.order()));
         self.findings.truncate(KEPT);
     }
 
