@@ -1,8 +1,9 @@
 //! Copies: what an event's row says beside its leaf is what the leaf says.
 
-use uuid::Uuid;
+use std::fmt::Display;
 
 use super::report::{At, Check, Report};
+use crate::domain::list::{ListId, SenderId};
 use crate::store::audit::EventRow;
 use crate::trail::leaf::{InvalidLeaf, Leaf};
 
@@ -13,46 +14,31 @@ pub(super) fn compare(row: &EventRow, leaf: &Result<Leaf, InvalidLeaf>, report: 
         Ok(leaf) => leaf,
         Err(error) => return report.add(Check::Copies, at, format!("its bytes are {error}")),
     };
-    let id = |id: Option<Uuid>| id.map(|id| id.to_string());
-    let columns = [
-        ("id", id(Some(row.id)), id(Some(leaf.id.0))),
-        (
-            "type",
-            Some(row.kind.clone()),
-            Some(leaf.kind.as_str().to_owned()),
-        ),
-        (
-            "time",
-            Some(row.time.to_string()),
-            Some(leaf.time.to_string()),
-        ),
-        (
-            "sender",
-            row.sender.clone(),
-            leaf.sender.as_ref().map(ToString::to_string),
-        ),
-        (
-            "list",
-            row.list.clone(),
-            leaf.list.as_ref().map(ToString::to_string),
-        ),
-        (
-            "subscriber",
-            id(row.subscriber),
-            id(leaf.subscriber.map(|id| id.0)),
-        ),
-        ("signup", id(row.signup), id(leaf.signup.map(|id| id.0))),
-        ("message", id(row.message), id(leaf.message.map(|id| id.0))),
-    ];
-    for (name, column, said) in columns {
-        if column != said {
-            let show = |value: Option<String>| value.unwrap_or("nothing".to_owned());
-            let what = format!(
-                "its column {name} says {}, and the event itself {}",
-                show(column),
-                show(said)
-            );
-            report.add(Check::Copies, at, what);
+    let mut column = Column { at, report };
+    column.is("id", Some(row.id), Some(leaf.id.0));
+    column.is("type", Some(row.kind.as_str()), Some(leaf.kind.as_str()));
+    column.is("time", Some(row.time), Some(leaf.time));
+    let sender = leaf.sender.as_ref().map(SenderId::as_str);
+    column.is("sender", row.sender.as_deref(), sender);
+    let list = leaf.list.as_ref().map(ListId::as_str);
+    column.is("list", row.list.as_deref(), list);
+    column.is("subscriber", row.subscriber, leaf.subscriber.map(|id| id.0));
+    column.is("signup", row.signup, leaf.signup.map(|id| id.0));
+    column.is("message", row.message, leaf.message.map(|id| id.0));
+}
+
+struct Column<'r> {
+    at: At,
+    report: &'r mut Report,
+}
+
+impl Column<'_> {
+    fn is<T: PartialEq + Display>(&mut self, name: &str, found: Option<T>, said: Option<T>) {
+        if found != said {
+            let show = |value: Option<T>| value.map_or("nothing".to_owned(), |v| v.to_string());
+            let (found, said) = (show(found), show(said));
+            let what = format!("its column {name} says {found}, and the event itself {said}");
+            self.report.add(Check::Copies, self.at, what);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Page;
+use super::page::Page;
 use super::report::{At, Check, Report};
 use crate::domain::event::EventKind;
 use crate::domain::evidence::Part;

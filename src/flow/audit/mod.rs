@@ -22,28 +22,25 @@ pub mod file;
 mod life;
 mod numbers;
 mod outside;
+mod page;
 mod replay;
 pub mod report;
 mod tree;
 pub mod trusted;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
 use uuid::Uuid;
 
 use crate::domain::id::{EventId, SubscriberId};
-use crate::store::audit::EventRow;
-use crate::store::evidence::Kept;
 use crate::store::trail::Head;
 use crate::store::{Error, Pool, Tx};
-use crate::trail::leaf::{InvalidLeaf, Leaf};
-use crate::trail::tree::{TileId, Tiles, edge};
 
 use self::checkpoints::{Checkpoints, Epochs};
 use self::numbers::Numbers;
 use self::outside::{Notes, Outside};
+use self::page::{Page, edges};
 use self::report::{At, Check, Checks, Report};
 use self::trusted::Trusted;
 
@@ -92,16 +89,6 @@ pub enum CannotVerify {
     /// The database.
     #[error(transparent)]
     Store(#[from] Error),
-}
-
-/// A page of events, with what they are compared with, of one moment.
-struct Page {
-    rows: Vec<(EventRow, Result<Leaf, InvalidLeaf>)>,
-    head: Head,
-    tiles: Tiles,
-    evidence: Vec<Kept>,
-    /// Events that erased something of those who lack evidence, with their place in the order of writing.
-    erasures: Vec<(i64, Leaf)>,
 }
 
 /// Verifies a database, from a checkpoint on or from the beginning.
@@ -202,7 +189,7 @@ impl Run<'_, '_> {
                 return Ok(head);
             };
             last = seq;
-            let page = self.page(&mut tx, rows, head).await?;
+            let page = Page::read(&mut tx, rows, head, self.checks).await?;
             drop(tx);
             if self.checks.has(Check::Numbers) {
                 numbers.page(&page, self.report);
@@ -225,39 +212,9 @@ impl Run<'_, '_> {
             };
             last = row.ord;
             let head = tx.trail_head().await?;
-            let page = self.page(tx, rows, head).await?;
+            let page = Page::read(tx, rows, head, self.checks).await?;
             self.rows(&page);
         }
-    }
-
-    async fn page(&self, tx: &mut Tx, rows: Vec<EventRow>, head: Head) -> Result<Page, Error> {
-        let rows = rows.into_iter();
-        let rows = rows.map(|row| {
-            let leaf = Leaf::decode(&row.leaf);
-            (row, leaf)
-        });
-        let mut page = Page {
-            rows: rows.collect(),
-            head,
-            tiles: Tiles::new(),
-            evidence: Vec::new(),
-            erasures: Vec::new(),
-        };
-        if self.checks.has(Check::Tree) {
-            page.tiles = tx.tiles(above(&page.rows)).await?;
-        }
-        if self.checks.has(Check::Evidence) {
-            let leaves = page.rows.iter().filter_map(|(_, leaf)| leaf.as_ref().ok());
-            let ids: Vec<EventId> = leaves.map(|leaf| leaf.id).collect();
-            page.evidence = tx.evidence_behind(&ids).await?;
-            let lacking: Vec<_> = evidence::lacking(&page).into_iter().collect();
-            if !lacking.is_empty() {
-                let rows = tx.erasures_of(&lacking).await?.into_iter();
-                let read = rows.filter_map(|row| Some((row.ord, Leaf::decode(&row.leaf).ok()?)));
-                page.erasures = read.collect();
-            }
-        }
-        Ok(page)
     }
 
     /// Compares what numbered events and others have in common.
@@ -407,26 +364,4 @@ impl Run<'_, '_> {
     fn tell(&mut self, what: &'static str, done: u64, of: Option<u64>) {
         (self.progress)(Progress { what, done, of });
     }
-}
-
-/// Names the tiles over a page of events, on every level.
-fn above(rows: &[(EventRow, Result<Leaf, InvalidLeaf>)]) -> BTreeSet<TileId> {
-    let places = rows
-        .iter()
-        .filter_map(|(row, _)| u64::try_from(row.seq? - 1).ok());
-    let tile = |(place, level): (u64, u8)| TileId {
-        level,
-        index: place >> (8 * u32::from(level) + 8),
-    };
-    let places = places.flat_map(|place| (0..7).map(move |level| (place, level)));
-    places.map(tile).collect()
-}
-
-/// Reads what the roots at some sizes are made from.
-async fn edges(tx: &mut Tx, sizes: impl Iterator<Item = u64>, head: Head) -> Result<Tiles, Error> {
-    let ids: BTreeSet<TileId> = sizes
-        .filter(|size| *size <= head.size)
-        .flat_map(edge)
-        .collect();
-    tx.tiles(ids).await
 }

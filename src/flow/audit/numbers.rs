@@ -1,6 +1,6 @@
 //! Numbers: 1, 2, 3 and so on up to the head.
 
-use super::Page;
+use super::page::Page;
 use super::report::{At, Check, Report};
 
 /// Expects each number after the one before.

@@ -1,6 +1,6 @@
 //! The tree: each stored hash is that of its leaf, or of the stored tile below it.
 
-use super::Page;
+use super::page::Page;
 use super::report::{At, Check, Report};
 use crate::domain::consent::Hash;
 use crate::store::audit::EventRow;

@@ -24,11 +24,10 @@ use crate::support::peer::{Act, Point};
 
 /// The name that checkpoints carry, without the epoch.
 pub const ORIGIN: &str = "lists.acme.example/confirmd";
-const ROUNDS: usize = 6;
 const HOUR: Duration = Duration::from_secs(3600);
 
 pub fn copy(app: &TestApp) -> PathBuf {
-    app.dir.path().join("trail")
+    app.dir.path().join("checkpoints")
 }
 
 /// Numbers what happened, signs it and copies the checkpoint outside.
@@ -61,8 +60,8 @@ pub async fn with(app: &TestApp, checks: Checks, trusted: &Trusted) -> Report {
     report.expect("it can be looked at")
 }
 
-/// Some 1,500 events by all flows, signed in six checkpoints, and a few that nothing was signed over.
-pub async fn trail(db: Db) -> TestApp {
+/// Some 200 events a round by all flows, signed in two checkpoints a round, and a few that nothing was signed over.
+pub async fn trail(db: Db, rounds: usize) -> TestApp {
     let settings = "[smtp.timeouts]\ndot = \"2 s\"\n[evidence]\nip = \"prefix\"";
     let app = TestApp::with(db, LISTS, settings).await;
     // What a mail meets, its recipient says.
@@ -76,7 +75,7 @@ pub async fn trail(db: Db) -> TestApp {
         }
     });
     let other = app.make_key("other", &[Scope::Signup]).await;
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         live(&app, round, &other).await;
         for _ in 0..3 {
             app.make_key("acme", &[Scope::Signup]).await;
@@ -124,6 +123,7 @@ async fn live(app: &TestApp, round: usize, other: &str) {
     // "No" after yes ends what was confirmed.
     refuse(app, yes[0], Decline::No).await;
     decline(app, no[1], Wish::LiftHold).await;
+    sign(app).await;
     app.pass(HOUR);
     leave(app, &yes[1..9], How::Page).await;
     leave(app, &yes[9..13], How::OneClick).await;

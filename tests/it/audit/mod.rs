@@ -4,22 +4,24 @@
     reason = "the seed and the figures are for whoever reads the run"
 )]
 
+mod commands;
 mod edits;
 mod fixture;
+mod large;
 mod seeded;
 mod world;
 
 use crate::support::app::both;
 
 both!(what_flows_wrote_is_intact, |db| {
-    let app = fixture::trail(db).await;
+    let app = fixture::trail(db, 7).await;
     let report = fixture::verified(&app).await;
     assert_eq!(
         (&report.findings[..], &report.notes[..]),
         (&[][..], &[][..])
     );
     assert!(
-        report.events > 1000 && report.checkpoints == 6 && report.outside == 7,
+        report.events > 1300 && report.checkpoints == 14 && report.outside == 15,
         "{report:?}"
     );
     assert_eq!(report.subscribers as usize, app.count("subscriber").await);

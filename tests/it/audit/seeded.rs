@@ -11,7 +11,9 @@ use super::world::{Chance, World};
 use crate::support::app::{TestApp, both};
 
 /// Edits of each kind.
-const EDITS: usize = 10;
+const EDITS: usize = 80;
+/// A trail of two tiles and four checkpoints: each edit has it verified whole.
+const ROUNDS: usize = 2;
 
 fn seed() -> u64 {
     let given = std::env::var("CONFIRMD_TEST_SEED").ok();
@@ -34,7 +36,7 @@ async fn after(app: &TestApp, world: &mut World, edit: &Edit, checks: Checks) ->
 }
 
 both!(every_edit_is_found, |db| {
-    let app = fixture::trail(db).await;
+    let app = fixture::trail(db, ROUNDS).await;
     let seed = seed();
     println!("audit: CONFIRMD_TEST_SEED={seed} on {db:?}");
     let mut world = World::open(&app).await;
@@ -109,7 +111,7 @@ fn alone() -> BTreeMap<Check, Vec<&'static str>> {
 }
 
 both!(each_check_sees_its_own_kinds_and_no_other, |db| {
-    let app = fixture::trail(db).await;
+    let app = fixture::trail(db, ROUNDS).await;
     let mut world = World::open(&app).await;
     let mut chance = Chance(seed());
     for (check, names) in alone() {

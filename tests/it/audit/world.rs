@@ -235,6 +235,18 @@ impl World {
         sql
     }
 
+    /// Cuts the trail off as the restore of an old copy does.
+    pub fn sql_of_yesterday(&self, left: u64) -> Vec<String> {
+        let kept = usize::try_from(left).expect("small");
+        let mut sql = self.tree(&self.leaf_hashes()[..kept]);
+        sql.push(format!(
+            "delete from event where seq > {left} or seq is null"
+        ));
+        sql.push(format!("delete from checkpoint where size > {left}"));
+        sql.push(format!("update trail_head set size = {left}"));
+        sql
+    }
+
     /// The last event of which this holds.
     pub fn last(&self, is_it: impl Fn(&Value) -> bool) -> Option<u64> {
         let found = self.leaves.iter().rposition(is_it)?;
