@@ -470,7 +470,12 @@ fn edit_copy(world: &World, chance: &mut Chance, care: Care) -> Edit {
     let row = chance.pick(&world.events);
     let other = chance.pick(&world.events);
     let quoted = |value: &Option<String>| value.as_ref().map_or("null".to_owned(), |v| text(v));
-    let set = match chance.below(if care == Care::Alone { 7 } else { 8 }) {
+    let variant = match care {
+        // Evidence is filed by this id, and the events of a subscriber are found by the other.
+        Care::Alone => 1 + chance.below(6),
+        _ => chance.below(8),
+    };
+    let set = match variant {
         0 => format!("id = {}", world.uuid(chance.uuid())),
         1 if other.kind != row.kind => format!("type = {}", text(&other.kind)),
         2 => format!(

@@ -4,6 +4,7 @@
     reason = "the seed and the figures are for whoever reads the run"
 )]
 
+mod bytes;
 mod commands;
 mod edits;
 mod fixture;
@@ -14,14 +15,14 @@ mod world;
 use crate::support::app::both;
 
 both!(what_flows_wrote_is_intact, |db| {
-    let app = fixture::trail(db, 7).await;
+    let app = fixture::trail(db, 10).await;
     let report = fixture::verified(&app).await;
     assert_eq!(
         (&report.findings[..], &report.notes[..]),
         (&[][..], &[][..])
     );
     assert!(
-        report.events > 1300 && report.checkpoints == 14 && report.outside == 15,
+        report.events > 1400 && report.checkpoints == 20 && report.outside == 21,
         "{report:?}"
     );
     assert_eq!(report.subscribers as usize, app.count("subscriber").await);

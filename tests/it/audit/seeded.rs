@@ -15,7 +15,7 @@ const EDITS: usize = 80;
 /// A trail of two tiles and four checkpoints: each edit has it verified whole.
 const ROUNDS: usize = 2;
 
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     let given = std::env::var("CONFIRMD_TEST_SEED").ok();
     let given = given.map(|seed| seed.parse().expect("a number"));
     // Each hasher of the standard library begins with random keys.
