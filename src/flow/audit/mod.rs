@@ -2,14 +2,14 @@
 //!
 //! | check | finds | how |
 //! |---|---|---|
-//! | [`numbers`] | events that are missing or too many | numbers run from 1 to the head |
-//! | [`copies`] | a changed column beside a leaf | the leaf says it too |
-//! | [`tree`] | a changed leaf or tile | each hash follows from what lies below |
-//! | [`checkpoints`] | other events under new hashes | the tiles' root was signed |
-//! | [`outside`] | what somebody did who has the key | somebody else holds the signature |
-//! | [`evidence`] | changed or missing personal facts | the event committed to them |
-//! | [`replay`] | changed state | the events are replayed |
-//! | [`catalog`] | changed words | they are kept by hash |
+//! | `numbers` | events that are missing or too many | numbers run from 1 to the head |
+//! | `copies` | a changed column beside a leaf | the leaf says it too |
+//! | `tree` | a changed leaf or tile | each hash follows from what lies below |
+//! | `checkpoints` | other events under new hashes | the tiles' root was signed |
+//! | `outside` | what somebody did who has the key | somebody else holds the signature |
+//! | `evidence` | changed or missing personal facts | the event committed to them |
+//! | `replay` | changed state | the events are replayed |
+//! | `catalog` | changed words | they are kept by hash |
 //!
 //! Each looks at one step only, so that what is told is the step that is broken. One pass goes over the events, one over
 //! the subscribers, in pages, each with a snapshot of its own: memory stays flat, and no transaction stays open.

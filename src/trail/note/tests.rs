@@ -94,7 +94,7 @@ fn a_checkpoint_is_signed_and_opened() {
     );
     let open = |note: &str, keys: &[Verifier]| Checkpoint::open(note, keys);
     let key = signer().verifier();
-    assert_eq!(open(&note, &[key.clone()]), Ok(checkpoint()));
+    assert_eq!(open(&note, std::slice::from_ref(&key)), Ok(checkpoint()));
 
     // Witnesses sign below, or above, with keys that nobody here knows; or that we know.
     let witness = Signer::new("witness.example", &[8; 32]).unwrap();
@@ -102,12 +102,12 @@ fn a_checkpoint_is_signed_and_opened() {
     let below = format!("{note}{line}— w.example AAAAAAA=\n");
     let above = note.replace("\n\n", &format!("\n\n{line}"));
     for note in [&below, &above] {
-        assert_eq!(open(note, &[key.clone()]), Ok(checkpoint()));
+        assert_eq!(open(note, std::slice::from_ref(&key)), Ok(checkpoint()));
         let keys = [witness.verifier(), key.clone()];
         assert_eq!(open(note, &keys), Ok(checkpoint()));
     }
     let spoiled = below.replace(&line, &witness.line("another text\n"));
-    assert_eq!(open(&spoiled, &[key.clone()]), Ok(checkpoint()));
+    assert_eq!(open(&spoiled, std::slice::from_ref(&key)), Ok(checkpoint()));
     let keys = [witness.verifier(), key.clone()];
     let bad = NoteError::BadSignature(format!("witness.example+{:08x}", {
         u32::from_be_bytes(witness.verifier.id)

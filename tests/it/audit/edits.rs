@@ -6,7 +6,7 @@ use confirmd::domain::time::Timestamp;
 use confirmd::flow::audit::report::At;
 use confirmd::flow::audit::trusted::Trusted;
 use confirmd::trail::note::{Checkpoint, Signer};
-use confirmd::trail::tree::leaf_hash;
+use confirmd::trail::tree::{Frontier, append, leaf_hash};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -307,17 +307,10 @@ fn swap_key(world: &World, chance: &mut Chance, care: Care) -> Edit {
     };
     edit.tables.push("checkpoint");
     for (kept, note) in &world.checkpoints {
-        let mut tree = confirmd::trail::tree::Frontier::new();
+        let mut tree = Frontier::new();
         let size = usize::try_from(kept.size).expect("small");
-        match care {
-            Care::Recomputed => hashes[..size].iter().for_each(|hash| tree.push(*hash)),
-            _ => {}
-        }
-        let root = if care == Care::Recomputed {
-            tree.root()
-        } else {
-            note.root
-        };
+        hashes[..size].iter().for_each(|hash| tree.push(*hash));
+        let root = tree.root();
         let note = Checkpoint {
             root,
             ..note.clone()
@@ -495,7 +488,7 @@ fn edit_copy(world: &World, chance: &mut Chance, care: Care) -> Edit {
 }
 
 fn edit_tile(world: &World, chance: &mut Chance, care: Care) -> Edit {
-    let tree = confirmd::trail::tree::append(0, &Default::default(), &world.leaf_hashes());
+    let tree = append(0, &Default::default(), &world.leaf_hashes());
     let tiles = tree.expect("from the beginning");
     let (id, mut hashes, at) = loop {
         let all: Vec<_> = tiles.iter().collect();
