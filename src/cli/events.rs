@@ -8,6 +8,9 @@ use clap::Subcommand;
 use super::{Exit, Format, open};
 use crate::config::Config;
 use crate::domain::event::Sequenced;
+use crate::domain::list::SenderId;
+use crate::flow::export::Export;
+use crate::store::Pool;
 
 /// How often `--follow` looks for new events.
 const POLL: Duration = Duration::from_millis(500);
@@ -29,16 +32,59 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Writes the trail for others to check, as `confirmd audit verify --file` does: events and checkpoints, one a line
+    Export {
+        /// Goes on after this number, the last of the file that is appended to
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        after: u64,
+        /// Shows of other senders' events no more than their hashes
+        #[arg(long)]
+        sender: Option<SenderId>,
+    },
 }
 
 /// Runs the command.
 pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
-    let Command::Tail {
-        follow,
-        after,
-        format,
-    } = command;
     let pool = open::pool(config).await?;
+    match command {
+        Command::Tail {
+            follow,
+            after,
+            format,
+        } => tail(&pool, follow, after, format).await,
+        Command::Export { after, sender } => {
+            let sender = match sender {
+                Some(name) => Some(open::sender(config, Some(&name))?.id.clone()),
+                None => None,
+            };
+            export(&pool, after, sender).await
+        }
+    }
+}
+
+async fn export(pool: &Pool, after: u64, sender: Option<SenderId>) -> anyhow::Result<Exit> {
+    let mut export = Export::begin(pool, after, sender).await??;
+    let mut out = io::BufWriter::new(io::stdout());
+    loop {
+        let lines = export.page().await?;
+        if lines.is_empty() {
+            out.flush()?;
+            return Ok(Exit::Done);
+        }
+        for line in lines {
+            // A file that lacks its end must not look whole: the next export begins where this one broke off.
+            serde_json::to_writer(&mut out, &line)?;
+            out.write_all(b"\n")?;
+        }
+    }
+}
+
+async fn tail(
+    pool: &Pool,
+    follow: bool,
+    after: Option<i64>,
+    format: Format,
+) -> anyhow::Result<Exit> {
     let (length, _) = pool.read().await?.trail_length().await?;
     let mut seen = after.unwrap_or((length - 10).max(0));
     let interrupted = tokio::signal::ctrl_c();

@@ -144,7 +144,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Subscriber(command) => subscriber::run(command, &source.load()?).await,
         Command::Events(command) => events::run(command, &source.load()?).await,
         Command::Stats(args) => stats::run(args, &source.load()?).await,
-        Command::Audit(command) => audit::run(command, &source.load()?).await,
+        Command::Audit(command) => audit::run(command, &source).await,
         Command::Keyring(command) => keyring::run(command, &source.load()?).await,
     }
 }

@@ -22,6 +22,7 @@ use crate::domain::time::Timestamp;
 use crate::store::keyring::{Purpose, Registered};
 use crate::store::{self, Pool};
 use crate::token::{KeyState, LinkKeys};
+use crate::trail::note::Signer;
 
 /// Why the keys cannot be used, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +111,26 @@ pub async fn open_existing(pool: &Pool, dir: &Path) -> Result<Option<Keys>, Keyr
         return Ok(None);
     }
     read(dir, &registered).map(Some)
+}
+
+/// Returns the public halves of the registered trail keys, derived from their files.
+///
+/// # Errors
+/// See [`KeyringError`].
+pub async fn trail_keys(
+    pool: &Pool,
+    dir: &Path,
+    origin: &str,
+) -> Result<Vec<[u8; 32]>, KeyringError> {
+    let registered = pool.read().await?.keyring().await?;
+    let trail = registered.iter().filter(|k| k.purpose == Purpose::Trail);
+    let keys = trail.map(|key| {
+        let seed = read_file(dir, key)?;
+        let signer = Signer::new(origin, &seed);
+        let signer = signer.map_err(|error| KeyringError::Refused(error.to_string()))?;
+        Ok(signer.verifier().public_key())
+    });
+    keys.collect()
 }
 
 /// Returns the registered keys, each with what is wrong with its file.

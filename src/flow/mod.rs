@@ -5,6 +5,7 @@
 
 pub mod again;
 pub mod api_key;
+pub mod audit;
 pub mod checkpoint;
 pub mod claim;
 pub mod confirm;
@@ -12,6 +13,7 @@ pub mod decline;
 pub mod epoch;
 pub mod erase;
 pub mod expire;
+pub mod export;
 pub mod gate;
 pub mod keyring;
 pub mod prove;

@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod api_key;
+pub mod audit;
 pub mod connect;
 pub mod erase;
 pub mod event;
@@ -171,6 +172,11 @@ impl Error {
     /// Tells whether the transaction may have been stored all the same.
     pub fn is_unknown(&self) -> bool {
         self.at_commit
+    }
+
+    /// Tells whether rows cannot be read, or the program is wrong about them: trying again does not help.
+    pub fn is_defect(&self) -> bool {
+        self.kind == Kind::Defect
     }
 
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {

@@ -246,6 +246,38 @@ impl Tx {
     }
 }
 
+impl Tx {
+    /// Returns checkpoints after one, by size and epoch, at most `limit`.
+    pub async fn checkpoints_by_size(
+        &mut self,
+        size: u64,
+        epoch: u64,
+        limit: i64,
+    ) -> Result<Vec<Kept>, Error> {
+        const SQL: &str = "select epoch, size, note, signed_at, stamp from checkpoint
+            where (size, epoch) > ($1, $2) order by size, epoch limit $3";
+        let rows: Vec<CheckpointRow> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(signed(size))
+            .bind(signed(epoch))
+            .bind(limit)
+            .fetch_all(conn)
+            .await?);
+        Ok(rows.into_iter().map(checkpoint).collect())
+    }
+
+    /// Returns checkpoints over at least `from` and at most `to` events, by size and epoch.
+    pub async fn checkpoints_between(&mut self, from: u64, to: u64) -> Result<Vec<Kept>, Error> {
+        const SQL: &str = "select epoch, size, note, signed_at, stamp from checkpoint
+            where size between $1 and $2 order by size, epoch";
+        let rows: Vec<CheckpointRow> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(signed(from))
+            .bind(signed(to))
+            .fetch_all(conn)
+            .await?);
+        Ok(rows.into_iter().map(checkpoint).collect())
+    }
+}
+
 fn head(mut rows: Vec<(i64, i64)>) -> Result<Head, Error> {
     let (size, epoch) = rows
         .pop()

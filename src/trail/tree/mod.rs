@@ -207,6 +207,14 @@ fn fold(nodes: &[Hash]) -> Hash {
     row[0]
 }
 
+/// Returns the root over a full tile: what the level above holds for it.
+///
+/// # Panics
+/// When there is nothing in the tile.
+pub fn tile_root(hashes: &[Hash]) -> Hash {
+    fold(hashes)
+}
+
 /// Hashes the complete subtrees of a range, from left to right, up to the root of the range.
 fn bag(nodes: impl DoubleEndedIterator<Item = Hash>) -> Option<Hash> {
     nodes.rev().reduce(|right, left| node_hash(left, right))

@@ -211,7 +211,7 @@ both!(link_keys_are_rotated_without_a_restart, |db| {
         "{}",
         listed.stdout
     );
-    assert_eq!(home.trail().await["keyring.changed"], 6);
+    assert_eq!(home.trail().await["keyring.changed"], 7);
     let unknown = home.run(&["keyring", "activate", "deadbeef"]).await;
     assert_eq!(unknown.code, Some(2));
     assert!(unknown.stderr.contains("deadbeef"), "{}", unknown.stderr);

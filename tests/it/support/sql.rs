@@ -100,3 +100,31 @@ pub async fn dump(url: &str) -> String {
     db.close().await;
     lines.join("\n")
 }
+
+/// A connection of somebody who owns the database: no reference between tables is kept.
+pub struct Raw(Db);
+
+impl Raw {
+    pub async fn open(url: &str) -> Raw {
+        Raw(match url.strip_prefix("sqlite:") {
+            Some(path) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .foreign_keys(false);
+                Db::Sqlite(options.connect().await.expect("SQLite opens"))
+            }
+            None => connect(url).await,
+        })
+    }
+
+    /// Runs statements.
+    pub async fn run(&mut self, statements: &str) {
+        let text = AssertSqlSafe(statements.to_owned());
+        let done = match &mut self.0 {
+            Db::Sqlite(db) => sqlx::raw_sql(text).execute(db).await.map(drop),
+            Db::Postgres(db) => sqlx::raw_sql(text).execute(db).await.map(drop),
+        };
+        let short: String = statements.chars().take(300).collect();
+        done.unwrap_or_else(|error| panic!("{short}: {error}"));
+    }
+}

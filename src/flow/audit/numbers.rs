@@ -1,0 +1,56 @@
+//! Numbers: 1, 2, 3 and so on up to the head.
+
+use super::page::Page;
+use super::report::{At, Check, Report};
+
+/// Expects each number after the one before.
+pub(super) struct Numbers {
+    last: u64,
+}
+
+impl Numbers {
+    pub fn after(last: u64) -> Self {
+        Self { last }
+    }
+
+    pub fn page(&mut self, page: &Page, report: &mut Report) {
+        for (row, _) in &page.rows {
+            let Some(seq) = row
+                .seq
+                .and_then(|seq| u64::try_from(seq).ok())
+                .filter(|seq| *seq > 0)
+            else {
+                let what = format!("event {} has the number {:?}", row.id, row.seq);
+                report.add(Check::Numbers, At::Nothing, what);
+                continue;
+            };
+            if seq > self.last + 1 {
+                self.gap(seq - 1, report);
+            }
+            if seq > page.head.size {
+                let what = format!(
+                    "event {seq} lies beyond the head of the trail, {}",
+                    page.head.size
+                );
+                report.add(Check::Numbers, At::Event(seq), what);
+            }
+            self.last = seq;
+        }
+    }
+
+    fn gap(&self, to: u64, report: &mut Report) {
+        let from = self.last + 1;
+        let what = match from == to {
+            true => format!("event {from} is missing"),
+            false => format!("events {from} to {to} are missing"),
+        };
+        report.add(Check::Numbers, At::Event(from), what);
+    }
+
+    /// Expects the last event at the head.
+    pub fn end(&self, head: u64, report: &mut Report) {
+        if self.last < head {
+            self.gap(head, report);
+        }
+    }
+}
