@@ -6,8 +6,8 @@
 //! |---|---|
 //! | 1 | version: 1 |
 //! | 4 | id of the link key |
-//! | 1 | purpose: `c`, `d` or `u` |
-//! | 16 | subject: the id of a signup (`c`, `d`) or of a subscription (`u`) |
+//! | 1 | purpose: `c`, `d`, `u` or `r` |
+//! | 16 | subject: the id of a signup (`c`, `d`, `r`) or of a subscription (`u`) |
 //! | 8 | expiry, seconds since 1970, big-endian; 0 for never |
 //! | 16 | first half of HMAC-SHA-256 over all the bytes before |
 //!
@@ -42,16 +42,25 @@ pub enum Purpose {
     Decline,
     /// Leave a list; never expires.
     Unsubscribe,
+    /// See what a signup agreed to; never expires.
+    Receipt,
 }
 
 impl Purpose {
-    const ALL: [Purpose; 3] = [Purpose::Confirm, Purpose::Decline, Purpose::Unsubscribe];
+    /// Every purpose, in the order of its declaration.
+    pub const ALL: [Purpose; 4] = [
+        Purpose::Confirm,
+        Purpose::Decline,
+        Purpose::Unsubscribe,
+        Purpose::Receipt,
+    ];
 
     fn byte(self) -> u8 {
         match self {
             Purpose::Confirm => b'c',
             Purpose::Decline => b'd',
             Purpose::Unsubscribe => b'u',
+            Purpose::Receipt => b'r',
         }
     }
 
@@ -66,6 +75,7 @@ impl Purpose {
             Purpose::Confirm => "/c/",
             Purpose::Decline => "/d/",
             Purpose::Unsubscribe => "/u/",
+            Purpose::Receipt => "/r/",
         }
     }
 }
@@ -149,7 +159,7 @@ pub struct LinkKeys {
 #[derive(Clone)]
 struct LinkKey {
     state: KeyState,
-    macs: [Hmac<Sha256>; 3],
+    macs: [Hmac<Sha256>; Purpose::ALL.len()],
 }
 
 impl LinkKeys {

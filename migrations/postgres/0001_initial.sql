@@ -13,7 +13,7 @@ create table subscriber (
     id         uuid primary key,
     sender     text not null,
     identity   bytea not null,               -- keyed hash of sender and canonical address
-    mailbox    bytea not null references address (mailbox),
+    mailbox    bytea not null,
     email      text not null,                -- as given at the first signup
     locale     text not null,
     created_at timestamptz not null,
@@ -52,7 +52,7 @@ create table signup (
     id         uuid primary key,
     sender     text not null,
     subscriber uuid not null references subscriber (id),
-    mailbox    bytea not null references address (mailbox),
+    mailbox    bytea not null,
     email      text not null,                -- as given: mail goes to this spelling
     locale     text not null,
     state      text not null check (state in ('accepted', 'sent', 'withheld', 'not_needed', 'undeliverable')),

@@ -13,7 +13,7 @@ create table subscriber (
     id         blob primary key,
     sender     text not null,
     identity   blob not null,                -- keyed hash of sender and canonical address
-    mailbox    blob not null references address (mailbox),
+    mailbox    blob not null,
     email      text not null,                -- as given at the first signup
     locale     text not null,
     created_at integer not null,
@@ -52,7 +52,7 @@ create table signup (
     id         blob primary key,
     sender     text not null,
     subscriber blob not null references subscriber (id),
-    mailbox    blob not null references address (mailbox),
+    mailbox    blob not null,
     email      text not null,                -- as given: mail goes to this spelling
     locale     text not null,
     state      text not null check (state in ('accepted', 'sent', 'withheld', 'not_needed', 'undeliverable')),

@@ -6,6 +6,7 @@
 pub mod copies;
 pub mod deliver;
 pub mod gauge;
+pub mod outlets;
 pub mod sequence;
 pub mod sweep;
 mod verdict;

@@ -1,4 +1,4 @@
-//! What time ends: links, and the memory of requests.
+//! What time ends: links, the memory of requests, network facts.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use super::repeat;
 use crate::flow::Flows;
 use crate::flow::expire::expire;
+use crate::flow::retention::erase_network;
 use crate::store::Error;
 
 /// Requests that one transaction forgets.
@@ -28,7 +29,8 @@ pub async fn step(flows: &Flows) -> Result<bool, Error> {
         forgotten = tx.forget_requests(before, BATCH).await?;
         tx.commit().await?;
     }
-    Ok(expired > 0 || forgotten > 0)
+    let erased = erase_network(flows).await?;
+    Ok(expired > 0 || forgotten > 0 || erased > 0)
 }
 
 /// Sweeps until `soft`.

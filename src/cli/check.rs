@@ -3,10 +3,10 @@
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::{Exit, Format, open, serve};
+use super::{Exit, Format, open, serve, settings};
 use crate::config::Config;
 use crate::flow::{keyring, register};
-use crate::smtp::Relay;
+use crate::smtp::{Relay, trusting};
 use crate::store::connect::durability;
 
 /// What to look at, and how to print.
@@ -60,6 +60,10 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<Exit> {
             })
             .map_err(|error| format!("{error:#}")),
     );
+    if let Some(path) = &config.trail.ca_file {
+        let told = trusting(Some(path)).map(|_| format!("{} can be used", path.display()));
+        report.line("trail.ca_file", told.map_err(|error| error.to_string()));
+    }
     database(&mut report, config).await;
     if !args.offline {
         relay(&mut report, config).await;
@@ -114,7 +118,7 @@ async fn database(report: &mut Report, config: &Config) {
 }
 
 async fn relay(report: &mut Report, config: &Config) {
-    let verdict = match Relay::new(serve::relay(config)) {
+    let verdict = match Relay::new(settings::relay(config)) {
         Err(error) => Err(error.to_string()),
         Ok(relay) => match relay.probe().await {
             Ok(probe) => Ok(format!(

@@ -13,6 +13,7 @@ mod key;
 mod keyring;
 mod open;
 pub mod serve;
+mod settings;
 mod subscriber;
 
 use std::path::PathBuf;

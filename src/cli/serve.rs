@@ -10,19 +10,21 @@ use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::settings::{outlets, relay, settings};
 use super::{Exit, Source, open};
 use crate::background::copies::Copies;
 use crate::background::deliver::{self, Deliver};
+use crate::background::outlets::Outlets;
 use crate::background::sequence::Sequencer;
 use crate::background::{gauge, sweep};
 use crate::clock::Clock;
-use crate::config::{Config, Roles, Tls};
+use crate::config::{Config, Roles};
 use crate::flow::register::register;
-use crate::flow::{Flows, Settings, keyring};
+use crate::flow::{Flows, keyring};
 use crate::http::{App, listen, ops, router};
 use crate::lifecycle::{self, Ended, Stop, Tasks};
 use crate::message::Composer;
-use crate::smtp::{self, Relay};
+use crate::smtp::Relay;
 use crate::store::connect::{DaemonLock, connect, lock};
 use crate::telemetry::logs;
 use crate::telemetry::metrics::Metrics;
@@ -63,6 +65,8 @@ pub struct Service {
     pub flows: Arc<Flows>,
     /// The role that sends mails.
     pub deliver: Arc<Deliver>,
+    /// The role that gives checkpoints to places outside.
+    pub outlets: Arc<Outlets>,
     app: Arc<App>,
     keys_dir: PathBuf,
     public_url: String,
@@ -133,6 +137,7 @@ impl Service {
         let flows = Flows::new(pool, clock, settings(config), metrics, keys, in_force);
         let flows = Arc::new(flows);
         let public_url = &config.server.public_url;
+        let trusted = config.server.trusted_proxies.clone();
         let waiting = config.limits.gate;
         let delivery = deliver::Settings {
             batch: config.delivery.batch,
@@ -142,6 +147,7 @@ impl Service {
         };
         let composer = Arc::new(Composer::new(templates.clone(), public_url));
         let deliver = Deliver::new(flows.clone(), relay, composer, delivery).await?;
+        let outlets = Outlets::new(flows.clone(), outlets(config)).context("trail")?;
         let Listeners { http, ops } = match bound {
             Some(bound) => bound,
             None => Listeners {
@@ -150,8 +156,9 @@ impl Service {
             },
         };
         Ok(Self {
-            app: App::new(flows.clone(), templates, public_url, waiting),
+            app: App::new(flows.clone(), templates, public_url, trusted, waiting),
             deliver: Arc::new(deliver),
+            outlets: Arc::new(outlets),
             keys_dir: config.keys.dir.clone(),
             public_url: public_url.clone(),
             http,
@@ -216,6 +223,7 @@ impl Service {
         if self.roles.sequence {
             let sequencer = Sequencer::new(flows.clone(), self.copies);
             tasks.spawn("sequence", endless(sequencer.run(stop.soft())));
+            tasks.spawn("outlets", endless(self.outlets.run(stop.soft())));
         }
         if self.roles.sweep {
             tasks.spawn("sweep", endless(sweep::run(flows.clone(), stop.soft())));
@@ -329,58 +337,4 @@ pub(super) fn templates(config: &Config) -> anyhow::Result<Arc<Templates>> {
         }
     }
     Ok(Arc::new(templates))
-}
-
-/// Translates `[smtp]`.
-pub(super) fn relay(config: &Config) -> smtp::Settings {
-    let from = &config.smtp;
-    let times = &from.timeouts;
-    smtp::Settings {
-        host: from.host.clone(),
-        port: from.port,
-        tls: match from.tls {
-            Tls::None => smtp::Tls::None,
-            Tls::Starttls => smtp::Tls::Starttls,
-            Tls::Implicit => smtp::Tls::Implicit,
-        },
-        username: from.username.clone(),
-        password: from.password.clone(),
-        ca_file: from.ca_file.clone(),
-        hello: from.hello.clone(),
-        sessions: from.sessions,
-        idle: from.idle,
-        messages_per_connection: from.messages_per_connection,
-        timeouts: smtp::Timeouts {
-            connect: times.connect,
-            greeting: times.greeting,
-            hello: times.hello,
-            mail: times.mail,
-            rcpt: times.rcpt,
-            data: times.data,
-            body: times.body,
-            dot: times.dot,
-        },
-    }
-}
-
-/// Returns the name of the installation's trail.
-pub(super) fn origin(config: &Config) -> String {
-    let url = &config.server.public_url;
-    let host = url.split_once("://").map_or(url.as_str(), |(_, host)| host);
-    let default = || format!("{}/confirmd", host.replace(':', "-"));
-    config.trail.origin.clone().unwrap_or_else(default)
-}
-
-fn settings(config: &Config) -> Settings {
-    let times = &config.smtp.timeouts;
-    Settings {
-        limits: config.limits.mails.clone(),
-        exempt: config.limits.exempt.clone(),
-        keep_ip: config.evidence.ip,
-        keep_user_agent: config.evidence.user_agent,
-        lease_margin: config.delivery.lease_margin,
-        after_data: times.data + times.body + times.dot,
-        keep_requests: config.idempotency.keep,
-        origin: origin(config),
-    }
 }

@@ -1,16 +1,23 @@
 //! `confirmd subscriber`: what is known of an address.
 
+use std::sync::Arc;
+
 use anyhow::{Context, bail};
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{Exit, Format, open};
+use super::{Exit, Format, open, serve, settings};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::address::Address;
-use crate::domain::list::SenderId;
+use crate::domain::list::{ListId, SenderId};
+use crate::domain::locale::Locale;
+use crate::flow::erase::{Erased, erase};
 use crate::flow::keyring::open_existing;
+use crate::flow::record::{Installation, hand_out};
 use crate::flow::show::{Known, show};
+use crate::http::render_record;
+use crate::store::Pool;
 
 /// What to do with a subscriber.
 #[derive(Debug, Subcommand)]
@@ -26,30 +33,150 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Prints the consent record of an address: the proof of who agreed to what, when, how and in which words
+    ///
+    /// That it was handed out is itself recorded.
+    Proof {
+        /// The address
+        address: String,
+        /// At which sender; needed where there are several
+        #[arg(long)]
+        sender: Option<SenderId>,
+        /// For this list alone
+        #[arg(long)]
+        list: Option<ListId>,
+        /// How to print
+        #[arg(long, value_enum, default_value_t)]
+        format: RecordFormat,
+        /// The language of the page, if not that of the consent
+        #[arg(long)]
+        locale: Option<Locale>,
+    },
+    /// Erases addresses at a sender; old unsubscribe links go on working, by keyed hash. On SQLite the file is written
+    /// anew, once for all of them, during which signups wait
+    Erase {
+        /// The addresses
+        #[arg(required = true)]
+        addresses: Vec<String>,
+        /// At which sender; needed where there are several
+        #[arg(long)]
+        sender: Option<SenderId>,
+        /// Also destroys the proof of consent: nobody can show later that the mails were wanted
+        #[arg(long, required = true)]
+        destroy_proof: bool,
+    },
+}
+
+/// How a consent record is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RecordFormat {
+    /// As a file that anybody can check
+    #[default]
+    Json,
+    /// As a page to be read and printed
+    Html,
 }
 
 /// Runs the command.
 pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
-    let Command::Show {
-        address,
-        sender,
-        format,
-    } = command;
-    let sender = open::sender(config, sender.as_ref())?;
-    let address = Address::parse(&address).context("the address")?;
+    let sender = match &command {
+        Command::Show { sender, .. }
+        | Command::Proof { sender, .. }
+        | Command::Erase { sender, .. } => sender,
+    };
+    let sender = &open::sender(config, sender.as_ref())?.id;
     let pool = open::pool(config).await?;
     let Some(keys) = open_existing(&pool, &config.keys.dir).await? else {
         bail!("nothing is known yet: the service has not run on this database");
     };
-    let Some(known) = show(&pool, &keys, &sender.id, &address).await? else {
-        eprintln!("nothing is known of this address at {}", sender.id);
-        return Ok(Exit::No);
-    };
-    match format {
-        Format::Json => println!("{}", document(&known)),
-        Format::Text => print(&known),
+    let mut exit = Exit::Done;
+    match command {
+        Command::Show {
+            address, format, ..
+        } => match show(&pool, &keys, sender, &read(&address)?).await? {
+            Some(known) if format == Format::Json => println!("{}", document(&known)),
+            Some(known) => print(&known),
+            None => exit = unknown(sender),
+        },
+        Command::Proof {
+            address,
+            list,
+            format,
+            locale,
+            ..
+        } => {
+            let templates = serve::templates(config)?;
+            let installation = Installation {
+                public_url: config.server.public_url.clone(),
+                trail: settings::origin(config),
+                keys: Arc::new(keys),
+            };
+            let (address, list, now) = (read(&address)?, list.as_ref(), Clock::System.now());
+            let records = hand_out(&pool, sender, &address, list, &installation, now);
+            match (records.await?, format) {
+                (Some(records), RecordFormat::Json) => {
+                    println!("{}", serde_json::to_string_pretty(&records)?);
+                }
+                (Some(records), RecordFormat::Html) => {
+                    let page = render_record(&templates, &records, locale.as_ref(), now);
+                    println!("{}", page.map_err(anyhow::Error::msg)?);
+                }
+                (None, _) => exit = unknown(sender),
+            }
+        }
+        Command::Erase { addresses, .. } => {
+            // All are read before the first is erased.
+            let addresses: Vec<_> = addresses
+                .iter()
+                .map(|a| read(a))
+                .collect::<Result<_, _>>()?;
+            for address in &addresses {
+                match erase(&pool, &keys, sender, address, Clock::System.now()).await? {
+                    Some(erased) => report(&erased),
+                    None => exit = unknown(sender),
+                }
+            }
+            // Also where nothing was known: the time before may have failed here.
+            scrub(&pool).await;
+        }
     }
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+fn read(address: &str) -> anyhow::Result<Address> {
+    Address::parse(address).context("the address")
+}
+
+fn unknown(sender: &SenderId) -> Exit {
+    eprintln!("nothing is known of this address at {sender}");
+    Exit::No
+}
+
+async fn scrub(pool: &Pool) {
+    const LATER: &str =
+        "traces may be left in the database's files; erase again, or stop confirmd and run it then";
+    match pool.scrub().await {
+        Ok(true) => {}
+        Ok(false) => eprintln!("the write-ahead log is in use: {LATER}"),
+        Err(error) => eprintln!("the file could not be written anew ({error}): {LATER}"),
+    }
+    println!(
+        "backups, replicas and logs of the database keep what they hold: see deploy/erasure.md"
+    );
+}
+
+fn report(erased: &Erased) {
+    println!(
+        "erased {} with {} parts of evidence; the events stay, and say nothing personal",
+        erased.subscriber, erased.parts
+    );
+    println!(
+        "kept: a keyed hash for each of {} subscriptions, so that old unsubscribe links work",
+        erased.tombstones
+    );
+    if let Some(until) = erased.held_until {
+        println!("kept: a keyed hash that holds confirmation mails until {until}");
+    }
 }
 
 fn print(known: &Known) {

@@ -227,6 +227,13 @@ pub(super) fn secure_page(value: &Value) -> Read<String> {
     Ok(text)
 }
 
+/// Reads an address to which something is sent, https unless the host is loopback.
+pub(super) fn endpoint(value: &Value) -> Read<Url> {
+    let (_, url) = absolute(value)?;
+    secure(&url)?;
+    Ok(url)
+}
+
 /// Reads an origin (scheme, host, port), https unless the host is loopback.
 pub(super) fn origin(value: &Value) -> Read<Url> {
     let (_, url) = absolute(value)?;

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use config::Value;
+use ipnet::IpNet;
 use url::Url;
 
 use super::kinds::{
-    address, list, listen, number, one_of, origin, path, secure_page, span, switch, text, words,
+    address, endpoint, list, listen, number, one_of, origin, path, span, switch, text, words,
 };
 use super::read::{Read, Table, fault};
 use crate::domain::address::Address;
@@ -30,6 +31,8 @@ pub struct Server {
     pub request_timeout: Duration,
     /// How long a soft stop lets running work finish.
     pub drain: Duration,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Server {
@@ -41,6 +44,7 @@ impl Server {
         let header_timeout = table.get("header_timeout", span("100 ms", "5 minutes"));
         let request_timeout = table.get("request_timeout", span("100 ms", "1 hour"));
         let drain = table.get("drain", span("0 s", "1 hour"));
+        let trusted_proxies = table.get("trusted_proxies", list(100, network));
         table.finish();
         Some(Self {
             listen: socket?,
@@ -49,6 +53,7 @@ impl Server {
             header_timeout: header_timeout?,
             request_timeout: request_timeout?,
             drain: drain?,
+            trusted_proxies: trusted_proxies?,
         })
     }
 
@@ -65,6 +70,18 @@ impl Server {
 /// Writes an origin without a slash at its end.
 pub(super) fn plain(url: &Url) -> String {
     url.origin().ascii_serialization()
+}
+
+/// Reads a network, or one address.
+fn network(value: &Value) -> Read<IpNet> {
+    let text = words(value)?;
+    let one = text.parse::<std::net::IpAddr>().map(IpNet::from);
+    text.parse().or(one).map_err(|_| {
+        fault(
+            "is no network",
+            "write an address or a network, as in \"127.0.0.1\" or \"10.0.0.0/8\"",
+        )
+    })
 }
 
 /// `[ops]`: the operator's listener.
@@ -139,6 +156,8 @@ pub struct Evidence {
     pub ip: Keep,
     /// Of a browser's name.
     pub user_agent: Keep,
+    /// For how long both.
+    pub keep_network: Duration,
 }
 
 impl Evidence {
@@ -150,10 +169,12 @@ impl Evidence {
         ];
         let ip = table.get("ip", one_of(KEEP));
         let user_agent = table.get("user_agent", one_of(KEEP));
+        let keep_network = table.get("keep_network", span("1 hour", "3650 days"));
         table.finish();
         Some(Self {
             ip: ip?,
             user_agent: user_agent?,
+            keep_network: keep_network?,
         })
     }
 }
@@ -168,9 +189,13 @@ pub struct Trail {
     /// A program that is given each checkpoint.
     pub command: Vec<String>,
     /// An address to which each checkpoint is posted.
-    pub endpoint: Option<String>,
+    pub endpoint: Option<Url>,
+    /// PEM certificates that the endpoint's may go back to besides Mozilla's roots.
+    pub ca_file: Option<PathBuf>,
     /// A program that has a checkpoint time-stamped once a day.
     pub stamp: Vec<String>,
+    /// Longest time for the endpoint and for either program.
+    pub timeout: Duration,
 }
 
 impl Trail {
@@ -178,8 +203,14 @@ impl Trail {
         let origin = table.get("origin", log_name);
         let copy = table.get("copy", text);
         let command = table.get("command", list(100, words));
-        let endpoint = table.get("endpoint", secure_page);
+        let endpoint = table.get("endpoint", endpoint);
+        let ca_file = table.get("ca_file", path);
+        if let Some(Err(err)) = ca_file.as_ref().map(std::fs::File::open) {
+            let problem = format!("cannot be read: {err}");
+            table.fault("ca_file", &problem, "give the path of a PEM file");
+        }
         let stamp = table.get("stamp", list(100, words));
+        let timeout = table.get("timeout", span("100 ms", "5 minutes"));
         table.finish();
         // Beside the folder of keys, so that whoever restores the database alone does not restore the copy with it.
         let beside = |keys: &Keys| keys.dir.with_file_name("checkpoints");
@@ -192,7 +223,9 @@ impl Trail {
             },
             command: command?,
             endpoint,
+            ca_file,
             stamp: stamp?,
+            timeout: timeout?,
         })
     }
 }

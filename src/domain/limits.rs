@@ -202,6 +202,18 @@ impl Ledger {
         self.held_everywhere = None;
     }
 
+    /// Forgets the mails of a sender whose subscriber was erased; its hold stays.
+    pub fn erase(&mut self, sender: &SenderId) {
+        self.mails.retain(|mail| mail.sender != *sender);
+        self.notices.remove(sender);
+    }
+
+    /// Tells whether nothing is remembered that still counts.
+    pub fn is_empty(&self, now: Timestamp) -> bool {
+        let held = self.holds.values().any(|until| *until > now);
+        self.mails.is_empty() && self.notices.is_empty() && !held && !self.is_held_everywhere(now)
+    }
+
     /// Returns until when a sender's confirmation mails are held.
     pub fn held_until(&self, sender: &SenderId, now: Timestamp) -> Option<Timestamp> {
         let own = self.holds.get(sender).copied();

@@ -36,6 +36,7 @@ pub mod limits;
 pub mod list;
 pub mod locale;
 pub mod pepper;
+pub mod receipt;
 pub mod signup;
 pub mod subscription;
 pub mod time;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Flows;
+use super::{Flows, Keys};
 use crate::domain::consent::Hash;
 use crate::domain::time::Timestamp;
 use crate::store::trail::{Head, Kept};
@@ -106,6 +106,8 @@ async fn sign(
     }
     tx.keep_checkpoint(&kept).await?;
     tx.commit().await?;
+    // Each place outside waits by itself.
+    flows.checkpoint_signed.notify_waiters();
     Ok(Outcome::Signed(kept))
 }
 
@@ -177,25 +179,39 @@ async fn read_back(
 }
 
 impl Flows {
-    /// Returns the name of the log in an epoch, which its checkpoints carry: after a declared loss it is another log.
+    /// Returns the name of the trail in an epoch.
     pub fn origin(&self, epoch: u64) -> String {
-        format!("{}/{epoch}", self.settings.origin)
+        origin(&self.settings.origin, epoch)
     }
 
-    /// Returns the public keys whose checkpoints count in an epoch, the one that signs first.
+    /// Returns the public keys whose checkpoints count in an epoch.
     ///
     /// # Errors
     /// When a registered key is none.
     pub fn verifiers(&self, epoch: u64) -> Result<Vec<Verifier>, Error> {
-        let origin = self.origin(epoch);
-        let keys = self.keys();
-        let mut keys: Vec<_> = keys.trail.iter().collect();
+        self.keys().verifiers(&self.settings.origin, epoch)
+    }
+}
+
+impl Keys {
+    /// Returns the public keys whose checkpoints of a trail count in an epoch, the one that signs first.
+    ///
+    /// # Errors
+    /// When a registered key is none.
+    pub fn verifiers(&self, trail: &str, epoch: u64) -> Result<Vec<Verifier>, Error> {
+        let origin = origin(trail, epoch);
+        let mut keys: Vec<_> = self.trail.iter().collect();
         keys.sort_by_key(|key| !key.signs);
         let signers = keys.iter().map(|key| Signer::new(&origin, &key.seed));
         signers
             .map(|signer| Ok(signer.map_err(unusable)?.verifier()))
             .collect()
     }
+}
+
+/// Returns the name of a trail in an epoch, which its checkpoints carry: after a declared loss it is another log.
+pub fn origin(trail: &str, epoch: u64) -> String {
+    format!("{trail}/{epoch}")
 }
 
 fn unusable(error: InvalidKey) -> Error {

@@ -11,12 +11,17 @@ pub mod claim;
 pub mod confirm;
 pub mod decline;
 pub mod epoch;
+pub mod erase;
 pub mod expire;
 pub mod export;
 pub mod gate;
 pub mod keyring;
 pub mod prove;
+pub mod publish;
+pub mod receipt;
+pub mod record;
 pub mod register;
+pub mod retention;
 pub mod settle;
 pub mod show;
 pub mod signup;
@@ -82,6 +87,8 @@ pub struct Settings {
     pub keep_ip: Keep,
     /// What is kept of user agents.
     pub keep_user_agent: Keep,
+    /// How long network facts are kept.
+    pub keep_network: Duration,
     /// How far a lease reaches past the deadline of the phase in progress.
     pub lease_margin: Duration,
     /// The longest time from the write that carries DATA to the final reply.
@@ -106,6 +113,8 @@ pub struct Flows {
     pub mail_waits: Notify,
     /// Rings when an event was written.
     pub event_waits: Notify,
+    /// Rings when a checkpoint was signed.
+    pub checkpoint_signed: Notify,
     /// Rings when the database failed in a way that leaves earlier writes in doubt.
     pub broken: Notify,
     keys: RwLock<Arc<Keys>>,
@@ -188,6 +197,7 @@ impl Flows {
             metrics,
             mail_waits: Notify::new(),
             event_waits: Notify::new(),
+            checkpoint_signed: Notify::new(),
             broken: Notify::new(),
             keys: RwLock::new(Arc::new(keys)),
             in_force: RwLock::new(Arc::new(in_force)),

@@ -4,14 +4,18 @@
 //! |---|---|
 //! | `/v1/...` | signup backends, with an API key |
 //! | `/c/ /d/ /u/` | people with a link, mailbox providers |
+//! | `/r/` | people who want to see what they agreed to |
+//! | `/.well-known/confirmd` | whoever checks the trail |
 //! | `/livez /readyz /metrics` | operators, on a listener of their own ([`ops`]) |
 
 mod api;
 mod body;
 pub mod listen;
+mod network;
 pub mod ops;
 mod page;
 mod problem;
+mod well_known;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -21,7 +25,10 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use ipnet::IpNet;
 use tokio::time::Instant;
+
+pub use self::page::record::render as render_record;
 
 use self::problem::Problem;
 use crate::domain::list::Sender;
@@ -40,16 +47,19 @@ pub struct App {
     keys: Known,
     templates: RwLock<Arc<Templates>>,
     public_url: String,
+    trusted_proxies: Vec<IpNet>,
 }
 
 impl App {
     /// Opens the gates before the hot flows; at most `waiting` requests wait at each.
     ///
-    /// `public_url` is the origin of links of senders that have none of their own.
+    /// `public_url` is the origin of links of senders that have none of their own; what `trusted_proxies` say of where
+    /// a request came from is believed.
     pub fn new(
         flows: Arc<Flows>,
         templates: Arc<Templates>,
         public_url: &str,
+        trusted_proxies: Vec<IpNet>,
         waiting: usize,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -60,6 +70,7 @@ impl App {
             keys: Known::default(),
             templates: RwLock::new(templates),
             public_url: public_url.trim_end_matches('/').to_owned(),
+            trusted_proxies,
             flows,
         })
     }
@@ -91,6 +102,11 @@ pub fn router(app: Arc<App>) -> Router {
     let api = Router::new()
         .route("/v1/signups", post(api::signups::create))
         .route("/v1/lists", get(api::lists::index))
+        .route("/.well-known/confirmd", get(well_known::show))
+        .route(
+            "/v1/subscribers/{id}/consent-record",
+            get(api::record::index),
+        )
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     let pages = Router::new()
         .route(
@@ -106,6 +122,7 @@ pub fn router(app: Arc<App>) -> Router {
             "/u/{token}",
             get(page::unsubscribe::show).post(page::unsubscribe::press),
         )
+        .route("/r/{token}", get(page::receipt::show))
         .method_not_allowed_fallback(page::method_not_allowed);
     Router::new()
         .merge(api)

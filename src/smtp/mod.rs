@@ -22,6 +22,7 @@ use secrecy::SecretString;
 
 pub use reply::{Cause, Enhanced, Phase, Reply};
 pub use set::{Probe, Relay};
+pub use tls::trusting;
 pub use verdict::Verdict;
 
 /// Where the relay is and how to speak to it.
@@ -111,14 +112,14 @@ pub enum SettingsError {
     Credentials,
     #[error("relay {0} must be at least 1")]
     Zero(&'static str),
-    #[error("relay CA file {} cannot be read as PEM: {why}", path.display())]
+    #[error("the CA file {} cannot be read as PEM: {why}", path.display())]
     CaFile {
         path: PathBuf,
         why: rustls::pki_types::pem::Error,
     },
-    #[error("relay CA file {} holds no certificate", path.display())]
+    #[error("the CA file {} holds no certificate", path.display())]
     CaFileEmpty { path: PathBuf },
-    #[error("relay CA file {} holds a certificate that cannot be a trust anchor: {why}", path.display())]
+    #[error("the CA file {} holds a certificate that cannot be a trust anchor: {why}", path.display())]
     CaFileCertificate { path: PathBuf, why: rustls::Error },
     #[error("TLS cannot be set up: {0}")]
     Tls(#[source] rustls::Error),

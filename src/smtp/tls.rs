@@ -12,21 +12,24 @@ use tokio_rustls::TlsConnector;
 use super::SettingsError;
 
 /// Builds the connector.
+pub(super) fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, SettingsError> {
+    Ok(TlsConnector::from(Arc::new(trusting(ca_file)?)))
+}
+
+/// Builds a TLS client that trusts Mozilla's roots, and those of the file where one is given.
 ///
 /// # Errors
 ///
 /// When `ca_file` cannot be read, or holds no certificate or a broken one.
-pub(super) fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, SettingsError> {
+pub fn trusting(ca_file: Option<&Path>) -> Result<ClientConfig, SettingsError> {
     let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     if let Some(path) = ca_file {
         add(&mut roots, path)?;
     }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(SettingsError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+        .map_err(SettingsError::Tls)?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), SettingsError> {

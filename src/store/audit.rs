@@ -369,7 +369,7 @@ impl Tx {
     }
 
     /// Returns kept words, for whatever list and language.
-    pub async fn words(&mut self) -> Result<Vec<(String, String, Named)>, Error> {
+    pub async fn kept_words(&mut self) -> Result<Vec<(String, String, Named)>, Error> {
         const SQL: &str =
             "select list, locale, hash, body from consent_text order by list, revision, locale";
         let rows: Vec<(String, String, Vec<u8>, String)> =

@@ -87,6 +87,22 @@ impl Tx {
         rows.into_iter().map(read).collect()
     }
 
+    /// Returns the bytes of all events of a subscriber in the order of their writing, each with its number if it has one.
+    pub async fn leaves_of(
+        &mut self,
+        id: SubscriberId,
+    ) -> Result<Vec<(Option<u64>, Vec<u8>)>, Error> {
+        const SQL: &str = "select seq, leaf from event where subscriber = $1 order by ord";
+        let rows: Vec<(Option<i64>, Vec<u8>)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(id.0)
+            .fetch_all(conn)
+            .await?);
+        let rows = rows.into_iter();
+        Ok(rows
+            .map(|(seq, leaf)| (seq.map(i64::unsigned_abs), leaf))
+            .collect())
+    }
+
     /// Returns the length of the trail and how many events wait for a number.
     pub async fn trail_length(&mut self) -> Result<(i64, i64), Error> {
         const SQL: &str = "select size, (select count(*) from event where seq is null) from trail_head where one = 1";

@@ -121,6 +121,26 @@ impl Tx {
         .transpose()
     }
 
+    /// Returns kept facts as the exact text that their hash is of.
+    pub async fn facts_text(&mut self, hash: Hash) -> Result<Option<String>, Error> {
+        const SQL: &str = "select body from facts where hash = $1";
+        let row: Option<(String,)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(hash.0.to_vec())
+            .fetch_optional(conn)
+            .await?);
+        Ok(row.map(|(body,)| body))
+    }
+
+    /// Returns words that were ever in force.
+    pub async fn text_of(&mut self, hash: Hash) -> Result<Option<String>, Error> {
+        const SQL: &str = "select body from consent_text where hash = $1 limit 1";
+        let row: Option<(String,)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(hash.0.to_vec())
+            .fetch_optional(conn)
+            .await?);
+        Ok(row.map(|(body,)| body))
+    }
+
     /// Keeps words; those already kept stay.
     pub async fn keep_words(&mut self, words: &[Words], at: Timestamp) -> Result<(), Error> {
         const SQL: &str = "insert into consent_text (list, hash, locale, body, revision, kept_at)
@@ -135,6 +155,27 @@ impl Tx {
             .time("kept_at", words.iter().map(|_| at));
         self.write(SQL, set).await?;
         Ok(())
+    }
+
+    /// Returns words of a list that are or were in force; in several languages the same, in any of them.
+    pub async fn words(&mut self, list: &ListId, words: Hash) -> Result<Option<Words>, Error> {
+        const SQL: &str = "select locale, body, revision from consent_text
+            where list = $1 and hash = $2 order by locale limit 1";
+        let row: Option<(String, String, i64)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(list.as_str())
+            .bind(words.0.to_vec())
+            .fetch_optional(conn)
+            .await?);
+        row.map(|(locale, body, revision)| {
+            Ok(Words {
+                list: list.clone(),
+                hash: words,
+                locale: parsed(&locale)?,
+                body,
+                revision,
+            })
+        })
+        .transpose()
     }
 
     /// Returns the hashes of all words ever in force, by list.

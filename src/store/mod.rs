@@ -12,6 +12,7 @@ pub mod address;
 pub mod api_key;
 pub mod audit;
 pub mod connect;
+pub mod erase;
 pub mod event;
 pub mod evidence;
 pub mod idempotency;
@@ -89,19 +90,15 @@ impl Pool {
         })
     }
 
-    /// Begins a transaction that only reads, and in which every statement sees the same moment: for rows that are compared
-    /// with one another.
+    /// Begins a transaction that only reads, and in which all statements see one moment.
     ///
     /// # Errors
     /// When the database cannot be reached.
     pub async fn snapshot(&self) -> Result<Tx, Error> {
+        const BEGIN: &str = "begin isolation level repeatable read read only";
         Ok(match self {
-            // What a transaction has once read stays as it is.
             Pool::Sqlite { reader, .. } => Tx::Sqlite(reader.begin().await?),
-            Pool::Postgres(pool) => {
-                let begin = "begin isolation level repeatable read, read only";
-                Tx::Postgres(pool.begin_with(begin).await?)
-            }
+            Pool::Postgres(pool) => Tx::Postgres(pool.begin_with(BEGIN).await?),
         })
     }
 

@@ -163,9 +163,11 @@ impl Tx {
     }
 
     /// Keeps a checkpoint. One of the same epoch and size is written anew: while nothing happens, only its time differs.
+    /// A time stamp over what was written before goes with it, for it proves nothing of another note.
     pub async fn keep_checkpoint(&mut self, kept: &Kept) -> Result<(), Error> {
         const SQL: &str = "insert into checkpoint (epoch, size, note, signed_at, stamp) values ($1, $2, $3, $4, null)
-            on conflict (epoch, size) do update set note = excluded.note, signed_at = excluded.signed_at";
+            on conflict (epoch, size) do update
+            set note = excluded.note, signed_at = excluded.signed_at, stamp = null";
         on!(self, |conn| sqlx::query(SQL)
             .bind(signed(kept.epoch))
             .bind(signed(kept.size))
@@ -190,6 +192,17 @@ impl Tx {
             .await?
             .rows_affected());
         Ok(done > 0)
+    }
+
+    /// Tells whether a checkpoint that was signed at this time or later has a time stamp.
+    pub async fn has_stamp_since(&mut self, from: Timestamp) -> Result<bool, Error> {
+        const SQL: &str = "select size from checkpoint where stamp is not null and signed_at >= $1
+            order by epoch desc, size desc limit 1";
+        let row: Option<(i64,)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(from)
+            .fetch_optional(conn)
+            .await?);
+        Ok(row.is_some())
     }
 
     /// Returns the newest checkpoint.

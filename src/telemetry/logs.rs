@@ -46,6 +46,8 @@ pub mod field {
     pub const ELAPSED_MS: &str = "elapsed_ms";
     /// How many.
     pub const COUNT: &str = "count";
+    /// A place outside that gets checkpoints.
+    pub const OUTLET: &str = "outlet";
     /// The name of a task of this process.
     pub const TASK: &str = "task";
     /// SQLSTATE, or SQLite's code.

@@ -40,6 +40,7 @@ labels! {
     Route { route: String }
     Failure { phase: &'static str, class: &'static str }
     State { state: &'static str }
+    Copy { outlet: &'static str, outcome: &'static str }
 }
 
 /// All metrics of one process; each test has its own.
@@ -64,6 +65,7 @@ pub struct Metrics {
     checkpoint_size: Gauge,
     checkpoint_signed: Gauge,
     trail_alarm: Gauge,
+    copies: Family<Copy, Counter>,
     gate: Gauge,
 }
 
@@ -136,6 +138,11 @@ impl Metrics {
                 ours,
                 "trail_alarm",
                 "1 while the trail is not what was signed, or its copy cannot be written",
+            ),
+            copies: add(
+                ours,
+                "checkpoint_copies",
+                "Checkpoints handed to a place outside, by how that ended",
             ),
             gate: add(ours, "gate_waiting", "Requests that wait for a commit"),
             registry,
@@ -237,6 +244,11 @@ impl Metrics {
         self.trail_alarm.set(i64::from(on));
     }
 
+    /// Counts a checkpoint that was handed to a place outside, or was not taken there.
+    pub fn checkpoint_copy(&self, outlet: &'static str, outcome: &'static str) {
+        self.copies.get_or_create(&Copy { outlet, outcome }).inc();
+    }
+
     /// Sets how many events have no number yet.
     pub fn unsequenced_events(&self, events: i64) {
         self.unsequenced.set(events);
@@ -312,6 +324,7 @@ mod tests {
         metrics.unsequenced_events(3);
         metrics.checkpoint(8, 1_700_000_060);
         metrics.trail_alarm(true);
+        metrics.checkpoint_copy("endpoint", "failed");
         metrics.gate_waiting(2);
         let text = metrics.encode();
         for line in [
@@ -334,6 +347,7 @@ mod tests {
             "confirmd_checkpoint_size 8",
             "confirmd_checkpoint_timestamp_seconds 1700000060",
             "confirmd_trail_alarm 1",
+            "confirmd_checkpoint_copies_total{outlet=\"endpoint\",outcome=\"failed\"} 1",
             "confirmd_gate_waiting 2",
             "# EOF",
         ] {

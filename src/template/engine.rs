@@ -42,7 +42,11 @@ pub(super) fn engine<'a>(
     });
     let texts = catalog.clone();
     env.add_filter("moment", move |at: &str, zone: &str| {
-        moment(&texts, at, zone)
+        moment(&texts, "date.moment", at, zone)
+    });
+    let texts = catalog.clone();
+    env.add_filter("instant", move |at: &str, zone: &str| {
+        moment(&texts, "page.receipt.moment", at, zone)
     });
     let texts = catalog.clone();
     env.add_filter("span", move |seconds: u64| span(&texts, seconds));
@@ -124,7 +128,7 @@ fn fill(catalog: &Catalog, key: &str, values: &Kwargs) -> Result<String, Error> 
     catalog.text(key, value).map_err(invalid)
 }
 
-fn moment(catalog: &Catalog, at: &str, zone: &str) -> Result<String, Error> {
+fn moment(catalog: &Catalog, key: &str, at: &str, zone: &str) -> Result<String, Error> {
     let at = Timestamp::parse(at).map_err(|error| invalid(error.to_string()))?;
     let at = at
         .to_jiff()
@@ -139,11 +143,13 @@ fn moment(catalog: &Catalog, at: &str, zone: &str) -> Result<String, Error> {
             "month" => month.clone(),
             "year" => at.year().to_string(),
             "time" => at.strftime("%H:%M").to_string(),
+            "seconds" => at.strftime("%S").to_string(),
+            "offset" => at.strftime("%:z").to_string(),
             "zone" => zone.to_owned(),
             _ => return None,
         })
     };
-    catalog.text("date.moment", value).map_err(invalid)
+    catalog.text(key, value).map_err(invalid)
 }
 
 /// A span in the largest unit that divides it, to the minute.

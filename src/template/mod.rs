@@ -9,6 +9,8 @@ mod face;
 mod kept;
 mod mail;
 mod page;
+mod receipt;
+mod record;
 mod sample;
 mod source;
 
@@ -31,6 +33,13 @@ pub use self::page::{
     ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, DeclinePage, Declined, DeclinedPage,
     Ended, EndedPage, Hold, OtherList, OtherState, Page, Problem, ProblemPage, UnsubscribePage,
     Unsubscribed, UnsubscribedPage,
+};
+pub use self::receipt::{
+    AgreedList, NoReceiptPage, NotAgreedList, OtherWords, ReceiptMail, ReceiptPage,
+};
+
+pub use self::record::{
+    EventFace, HeaderFace, MailFace, RecordFace, RecordPage, StepFace, event_key,
 };
 
 use self::catalog::Catalog;

@@ -171,6 +171,16 @@ fn every_mistake_is_told_with_its_key_and_its_remedy() {
             "server.public_url: is http to another host (in confirmd.toml); write https; http is for loopback only",
         ),
         (
+            "[keys]",
+            "[trail]\nendpoint = \"http://backup.acme.example/\"\n[keys]",
+            "trail.endpoint: is http to another host (in confirmd.toml); write https; http is for loopback only",
+        ),
+        (
+            "[keys]",
+            "[trail]\nca_file = \"/no/such/file\"\n[keys]",
+            "trail.ca_file: cannot be read: No such file or directory (os error 2); give the path of a PEM file",
+        ),
+        (
             "https://lists.acme.example",
             "https://acme.example/lists",
             "server.public_url: is more than scheme, host and port (in confirmd.toml); write \"https://acme.example\"",

@@ -797,7 +797,7 @@ both!(
                 let wanted: &[u16] = match *name {
                     "c again" => &[405],
                     name if name.ends_with("forged") || name.ends_with("cut") => &[404],
-                    "c erased" | "c unknown" => &[404],
+                    "c erased" | "c unknown" | "r erased" | "r unknown" => &[404],
                     "c swept" | "c expired" => &[410],
                     "c renewed" => &[410],
                     _ => &[200],
@@ -815,7 +815,17 @@ both!(
             }
         }
         assert!(hostile >= 2, "the hostile title was shown");
-        for target in ["/", "/c", "/c/", "/nothing", "/u", "/p", "/favicon.ico"] {
+        for target in [
+            "/",
+            "/c",
+            "/c/",
+            "/nothing",
+            "/u",
+            "/p",
+            "/r",
+            "/r/",
+            "/favicon.ico",
+        ] {
             let page = send(app.addr, "GET", target, &[], b"").await;
             assert_page(&page);
             assert_eq!(page.status, 404, "{target}");

@@ -95,6 +95,10 @@ both!(a_thousand_looks_leave_every_row_as_it_was, |db| {
     let app = TestApp::with(db, &with(&[MORE]), "").await;
     let links = every_link(&app).await;
     assert!(links.len() > 40, "{}", links.len());
+    for kind in ["c ", "d ", "u ", "r "] {
+        let of_kind = links.iter().filter(|(name, _)| name.starts_with(kind));
+        assert!(of_kind.count() > 5, "{kind}");
+    }
     let looked = look(&app, &links).await;
     looked.unwrap_or_else(|changed| panic!("a look changed the database:\n{changed}"));
 });

@@ -17,10 +17,9 @@ use uuid::Uuid;
 use crate::support::app::{TestApp, both, path};
 use crate::support::http::{Connection, Response};
 use crate::support::links::{
-    assert_page, forged, fresh, leave_link, put_in_force, subscribed, unknown, with,
+    assert_page, forged, fresh, leave_link, put_in_force, receipt_link, subscribed, unknown, with,
 };
 
-const PURPOSES: [Purpose; 3] = [Purpose::Confirm, Purpose::Decline, Purpose::Unsubscribe];
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[test]
@@ -28,7 +27,7 @@ fn the_published_vectors_hold() {
     let file = include_str!("../vectors/links.json");
     let file: Value = serde_json::from_str(file).expect("JSON");
     let vectors = file["vectors"].as_array().expect("vectors");
-    assert_eq!(vectors.len(), 45);
+    assert_eq!(vectors.len(), 54);
     for vector in vectors {
         let text = |name: &str| vector[name].as_str().expect("a text");
         let mut secret = [0; 32];
@@ -39,7 +38,7 @@ fn the_published_vectors_hold() {
         let id: KeyId = text("key_id").parse().expect("an id");
         assert_eq!(id.to_string(), text("key_id"));
         let keys = LinkKeys::new([(id, KeyState::Sign, secret)]).expect("a key that signs");
-        let purpose = PURPOSES
+        let purpose = Purpose::ALL
             .into_iter()
             .find(|p| p.path().contains(text("purpose")))
             .expect("a purpose");
@@ -56,7 +55,7 @@ fn the_published_vectors_hold() {
             expires,
         };
         assert_eq!(keys.verify(purpose, text("token")), Ok(claims));
-        for other in PURPOSES.into_iter().filter(|other| *other != purpose) {
+        for other in Purpose::ALL.into_iter().filter(|other| *other != purpose) {
             assert!(keys.verify(other, text("token")).is_err());
         }
     }
@@ -255,7 +254,10 @@ both!(whatever_is_wrong_with_a_link_the_page_is_the_same, |db| {
     let purposes = {
         let [confirm, decline] = fresh(&app, "anna@example.org", &["weekly"]).await;
         let leave = subscribed(&app, "bert@example.org", &["weekly"]).await;
-        PURPOSES.into_iter().zip([confirm, decline, leave])
+        let receipt = receipt_link(&app.press(&confirm, "").await);
+        Purpose::ALL
+            .into_iter()
+            .zip([confirm, decline, leave, receipt])
     };
     let links = app.flows.keys().links.clone();
     let refused = said(app.open(&forged("/c/")).await);
@@ -278,7 +280,7 @@ both!(whatever_is_wrong_with_a_link_the_page_is_the_same, |db| {
         assert_eq!(answer.status, 200);
 
         let mut wrong = not_ours(&app, purpose, &genuine);
-        for other in PURPOSES.into_iter().filter(|other| *other != purpose) {
+        for other in Purpose::ALL.into_iter().filter(|other| *other != purpose) {
             let made = links.sign(links.signing(), other, claims.subject, claims.expires);
             wrong.push(("made for another route".to_owned(), made.expect("a key")));
         }
@@ -286,7 +288,12 @@ both!(whatever_is_wrong_with_a_link_the_page_is_the_same, |db| {
         assert!(wrong.len() > 450, "{}", wrong.len());
         for (name, token) in wrong {
             let target = format!("{}{token}", purpose.path());
-            for method in ["GET", "POST"] {
+            // A receipt has nothing to press.
+            let methods: &[&str] = match purpose {
+                Purpose::Receipt => &["GET"],
+                _ => &["GET", "POST"],
+            };
+            for method in methods {
                 let answer = connection.send(method, &target, &[], b"").await;
                 let answer = answer.unwrap_or_else(|e| panic!("{method} {name}: {e}"));
                 assert_page(&answer);
@@ -305,18 +312,25 @@ both!(a_forged_token_is_refused_without_the_database, |db| {
     let app = TestApp::start(db).await;
     let [confirm, decline] = fresh(&app, "anna@example.org", &["weekly"]).await;
     let leave = subscribed(&app, "bert@example.org", &["weekly"]).await;
+    let receipt = receipt_link(&app.press(&confirm, "").await);
     let refused = said(app.open(&forged("/c/")).await);
     app.flows.pool.close().await;
-    for link in [&confirm, &decline, &leave] {
+    for link in [&confirm, &decline, &leave, &receipt] {
         let kind = &path(link)[..3];
         for wrong in [forged(kind), format!("{link}A"), link.replace(kind, "/x/")] {
             if path(&wrong).starts_with("/x/") {
                 continue;
             }
             assert_eq!(said(app.open(&wrong).await), refused);
-            assert_eq!(said(app.press(&wrong, "").await), refused);
+            if kind != "/r/" {
+                assert_eq!(said(app.press(&wrong, "").await), refused);
+            }
         }
-        for answer in [app.open(link).await, app.press(link, "").await] {
+        let mut answers = vec![app.open(link).await];
+        if kind != "/r/" {
+            answers.push(app.press(link, "").await);
+        }
+        for answer in answers {
             assert_page(&answer);
             assert_eq!(answer.status, 503);
             assert!(answer.header("retry-after").is_some());
@@ -348,6 +362,9 @@ both!(links_outlive_their_key, |db| {
     let clara = fresh(&app, "clara@example.org", &["weekly"]).await;
     let doris = subscribed(&app, "doris@example.org", &["weekly"]).await;
     let emma = subscribed(&app, "emma@example.org", &["weekly"]).await;
+    let frida = fresh(&app, "frida@example.org", &["weekly"]).await;
+    let receipt = receipt_link(&app.press(&frida[0], "").await);
+    assert_eq!(key_of(&receipt), first);
     assert_eq!(key_of(&anna[0]), first);
 
     let now = app.clock.now();
@@ -373,6 +390,7 @@ both!(links_outlive_their_key, |db| {
     let page = app.press(&new[0], "").await;
     assert_eq!(key_of(&app.unsubscribe_links(&page)[0]), second);
     assert_eq!(app.press(&anna[0], "").await.status, 200);
+    assert_eq!(app.open(&receipt).await.status, 200);
     let leave = leave_link(&app, &anna[0]).await;
     assert_eq!(
         key_of(&leave),
@@ -400,6 +418,8 @@ both!(links_outlive_their_key, |db| {
         let again = format!("{link}/again");
         assert_eq!(said(app.press(&again, "").await), refused);
     }
+    // A receipt only ever shows, and whoever has the key could have made it.
+    assert_eq!(said(app.open(&receipt).await), refused);
     let state = "select l.state || coalesce(' ' || l.reason, '') from signup_list l
         join signup s on s.id = l.signup where s.email = ";
     let of = async |who: &str| app.sql(&format!("{state} '{who}@example.org'")).await;

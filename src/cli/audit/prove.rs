@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use super::super::serve::origin;
+use super::super::settings::origin;
 use super::super::{Exit, open};
 use crate::config::Config;
 use crate::domain::address::Address;

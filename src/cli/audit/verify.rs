@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::super::serve::origin;
+use super::super::settings::origin;
 use super::super::{Exit, Format, Source, open};
 use crate::flow::audit::report::{At, Checks, Finding, Report};
 use crate::flow::audit::trusted::Trusted;

@@ -2,6 +2,7 @@
 
 pub mod lists;
 mod object;
+pub mod record;
 pub mod signups;
 mod strict;
 

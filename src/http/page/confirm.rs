@@ -7,18 +7,19 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 
-use super::{Token, claims, failed, is_one_click, page};
+use super::{Token, claims, failed, is_one_click, link, page};
 use crate::domain::consent::Network;
 use crate::domain::frequency::Frequency;
 use crate::domain::id::SignupId;
 use crate::domain::list::{ConfirmBy, ListId, vouched_site};
-use crate::domain::signup::Confirm;
+use crate::domain::signup::{Confirm, ListState};
 use crate::domain::time::Timestamp;
 use crate::flow::again as ask_again;
 use crate::flow::confirm::{Choice, Press};
 use crate::flow::view::{self, ListView, SignupView};
 use crate::http::App;
 use crate::http::body::{lenient, pairs};
+use crate::http::network::From;
 use crate::template::{
     ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, Ended, EndedPage, ListFace, OtherList,
     OtherState,
@@ -29,6 +30,7 @@ use crate::token::{Claims, Purpose};
 pub async fn show(
     State(app): State<Arc<App>>,
     Token(token): Token,
+    From(network): From,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
@@ -48,15 +50,8 @@ pub async fn show(
         _ => false,
     };
     if by_link && method == Method::GET {
-        return confirm(
-            &app,
-            &token,
-            claims,
-            Choice::Only,
-            ConfirmBy::Link,
-            &headers,
-        )
-        .await;
+        let (choice, by) = (Choice::Only, ConfirmBy::Link);
+        return confirm(&app, &token, (claims, network), choice, by, &headers).await;
     }
     as_it_stands(&app, &token, &view, &[])
 }
@@ -65,6 +60,7 @@ pub async fn show(
 pub async fn press(
     State(app): State<Arc<App>>,
     Token(token): Token,
+    From(network): From,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -80,7 +76,10 @@ pub async fn press(
         false => None,
     };
     match choice {
-        Some(choice) => confirm(&app, &token, claims, choice, ConfirmBy::Button, &headers).await,
+        Some(choice) => {
+            let by = ConfirmBy::Button;
+            confirm(&app, &token, (claims, network), choice, by, &headers).await
+        }
         None => match view::signup(&app.flows, id).await {
             Ok(Some(view)) => as_it_stands(&app, &token, &view, &[]),
             Ok(None) => unknown(&app, &headers),
@@ -132,7 +131,7 @@ fn choice(body: &[u8]) -> Option<Choice> {
 async fn confirm(
     app: &Arc<App>,
     token: &str,
-    claims: Claims,
+    (claims, network): (Claims, Network),
     choice: Choice,
     by: ConfirmBy,
     headers: &HeaderMap,
@@ -142,7 +141,7 @@ async fn confirm(
         choice,
         by,
         key: claims.key,
-        network: Network::default(),
+        network,
     };
     match app.confirms.pass(press).await {
         Ok(outcome) => match outcome.view {
@@ -194,7 +193,7 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
             again_action: expired.then(|| format!("{action}/again")),
             confirm_action: action,
             redirect_url: view.signup.redirect.clone(),
-            receipt_url: None,
+            receipt_url: receipt_url(app, view),
         };
         return page(app, StatusCode::OK, locale, &content);
     }
@@ -244,28 +243,33 @@ fn other(view: &SignupView, list: &ListView) -> OtherList {
 fn confirmed(app: &App, view: &SignupView, list: &ListView, when: Confirmed) -> ConfirmedList {
     let facts = &list.facts;
     let subscription = list.subscription.as_ref();
-    let token = subscription.and_then(|subscription| {
-        let links = &app.flows.keys().links;
-        links.sign(
-            links.signing(),
-            Purpose::Unsubscribe,
-            subscription.id.0,
-            None,
-        )
-    });
-    let path = Purpose::Unsubscribe.path();
+    let unsubscribe_url = subscription
+        .map(|subscription| link(app, &facts.sender, Purpose::Unsubscribe, subscription.id.0));
     ConfirmedList {
         title: facts.list.title_in(&view.signup.locale).to_owned(),
         frequency: facts.list.frequency.as_deref().and_then(Frequency::parse),
         since: subscription
             .filter(|_| when == Confirmed::Before)
             .map(|subscription| subscription.since),
-        unsubscribe_url: format!(
-            "{}{path}{}",
-            app.origin(&facts.sender),
-            token.unwrap_or_default()
-        ),
+        unsubscribe_url: unsubscribe_url.unwrap_or_default(),
     }
+}
+
+/// The receipt of this signup, or, where it confirmed nothing, of the one by which the person is subscribed.
+fn receipt_url(app: &App, view: &SignupView) -> Option<String> {
+    let here = |list: &&ListView| list.row.state == ListState::Confirmed;
+    let first = view.lists.iter().find(here);
+    let (signup, list) = match first {
+        Some(list) => (view.signup.id, list),
+        None => view.lists.iter().find_map(|list| {
+            let subscription = list
+                .subscription
+                .as_ref()
+                .filter(|_| list.is_subscribed())?;
+            Some((subscription.signup?, list))
+        })?,
+    };
+    Some(link(app, &list.facts.sender, Purpose::Receipt, signup.0))
 }
 
 fn decline_url(app: &App, view: &SignupView) -> String {

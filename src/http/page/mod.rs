@@ -2,6 +2,8 @@
 
 pub mod confirm;
 pub mod decline;
+pub mod receipt;
+pub mod record;
 pub mod unsubscribe;
 
 use std::convert::Infallible;
@@ -11,6 +13,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
+use uuid::Uuid;
 
 use super::App;
 use crate::domain::list::Sender;
@@ -97,8 +100,8 @@ fn problem(app: &App, status: StatusCode, headers: &HeaderMap, problem: Problem)
 
 /// Says that there is no such page, or, where it looks like one of our links, that this is none.
 pub fn not_found(app: &App, uri: &Uri, headers: &HeaderMap) -> Response {
-    let links = [Purpose::Confirm, Purpose::Decline, Purpose::Unsubscribe];
-    match links.iter().any(|link| uri.path().starts_with(link.path())) {
+    let is_link = |purpose: &Purpose| uri.path().starts_with(purpose.path());
+    match Purpose::ALL.iter().any(is_link) {
         true => bad_link(app, headers),
         false => problem(app, StatusCode::NOT_FOUND, headers, Problem::NotFound),
     }
@@ -126,6 +129,18 @@ fn asked_locale(headers: &HeaderMap) -> Locale {
 
 fn face(sender: &Sender) -> SenderFace {
     SenderFace::from(sender)
+}
+
+/// Makes a link of a sender that never expires.
+fn link(app: &App, sender: &Sender, purpose: Purpose, subject: Uuid) -> String {
+    let links = &app.flows.keys().links;
+    let token = links.sign(links.signing(), purpose, subject, None);
+    format!(
+        "{}{}{}",
+        app.origin(sender),
+        purpose.path(),
+        token.unwrap_or_default()
+    )
 }
 
 /// Tells whether a body is the mail program's own press (RFC 8058, section 3.1), in whichever encoding.

@@ -43,7 +43,7 @@ pub async fn show(
             };
             page(&app, StatusCode::OK, locale, &content)
         }
-        Ok(None) => gone(&app, &headers),
+        Ok(None) => gone(&app, StatusCode::OK, &headers),
         Err(error) => failed(&app, &error, &headers),
     }
 }
@@ -78,7 +78,7 @@ pub async fn press(
             let since = Some(view.subscription.since);
             left(&app, &view, Unsubscribed::Already { since })
         }
-        (Ok(Outcome::Unknown), _) => gone(&app, &headers),
+        (Ok(Outcome::Unknown), _) => gone(&app, StatusCode::OK, &headers),
     }
 }
 
@@ -96,7 +96,7 @@ fn left(app: &App, view: &SubscriptionView, outcome: Unsubscribed) -> Response {
 }
 
 /// The record was erased, or never was.
-fn gone(app: &App, headers: &HeaderMap) -> Response {
+pub(super) fn gone(app: &App, status: StatusCode, headers: &HeaderMap) -> Response {
     let content = UnsubscribedPage {
         sender: None,
         title: String::new(),
@@ -104,5 +104,5 @@ fn gone(app: &App, headers: &HeaderMap) -> Response {
         by_address_url: None,
         signup_url: None,
     };
-    page(app, StatusCode::OK, &asked_locale(headers), &content)
+    page(app, status, &asked_locale(headers), &content)
 }

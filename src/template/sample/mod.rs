@@ -2,6 +2,8 @@
 
 mod mails;
 mod pages;
+mod receipts;
+mod record;
 
 pub(super) use self::mails::{MailSample, mails};
 pub(super) use self::pages::pages;

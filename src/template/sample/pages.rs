@@ -13,7 +13,7 @@ pub(in crate::template) struct PageSample {
     pub context: Value,
 }
 
-fn page<P: Page>(name: &'static str, page: P) -> PageSample {
+pub(super) fn page<P: Page>(name: &'static str, page: P) -> PageSample {
     PageSample {
         file: P::FILE,
         name,
@@ -27,6 +27,8 @@ pub(in crate::template) fn pages() -> Vec<PageSample> {
     all.extend(ended_pages());
     all.extend(decline_pages());
     all.extend(unsubscribe_pages());
+    all.extend(super::receipts::receipt_pages());
+    all.extend(super::record::pages());
     all
 }
 

@@ -94,7 +94,8 @@ fn a_checkpoint_is_signed_and_opened() {
     );
     let open = |note: &str, keys: &[Verifier]| Checkpoint::open(note, keys);
     let key = signer().verifier();
-    assert_eq!(open(&note, std::slice::from_ref(&key)), Ok(checkpoint()));
+    let keys = [key.clone()];
+    assert_eq!(open(&note, &keys), Ok(checkpoint()));
 
     // Witnesses sign below, or above, with keys that nobody here knows; or that we know.
     let witness = Signer::new("witness.example", &[8; 32]).unwrap();
@@ -102,17 +103,22 @@ fn a_checkpoint_is_signed_and_opened() {
     let below = format!("{note}{line}— w.example AAAAAAA=\n");
     let above = note.replace("\n\n", &format!("\n\n{line}"));
     for note in [&below, &above] {
-        assert_eq!(open(note, std::slice::from_ref(&key)), Ok(checkpoint()));
-        let keys = [witness.verifier(), key.clone()];
         assert_eq!(open(note, &keys), Ok(checkpoint()));
+        let both = [witness.verifier(), key.clone()];
+        assert_eq!(open(note, &both), Ok(checkpoint()));
     }
     let spoiled = below.replace(&line, &witness.line("another text\n"));
-    assert_eq!(open(&spoiled, std::slice::from_ref(&key)), Ok(checkpoint()));
+    assert_eq!(open(&spoiled, &keys), Ok(checkpoint()));
     let keys = [witness.verifier(), key.clone()];
     let bad = NoteError::BadSignature(format!("witness.example+{:08x}", {
         u32::from_be_bytes(witness.verifier.id)
     }));
     assert_eq!(open(&spoiled, &keys), Err(bad));
+
+    // A key id is short: another name may have the same, and means nothing here.
+    let same_id = [&keys[0].id, [0; 64].as_slice()].concat();
+    let same_id = format!("{note}— w.example {}\n", BASE64.encode(same_id));
+    assert_eq!(open(&same_id, &keys), Ok(checkpoint()));
 
     // A new key of the same name, beside the old one.
     let new = Signer::new(ORIGIN, &[9; 32]).unwrap();

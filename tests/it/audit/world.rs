@@ -118,7 +118,7 @@ impl World {
             lists: tx.list_rows(&named).await.expect("lists"),
             messages: tx.message_rows(&people).await.expect("messages"),
             words: tx
-                .words()
+                .kept_words()
                 .await
                 .expect("words")
                 .into_iter()

@@ -175,7 +175,7 @@ both!(link_keys_are_rotated_without_a_restart, |db| {
     let waits = mail(&mut daemon, &peer, &key, "waits@example.org", "weekly").await;
 
     let list = home.run(&["keyring", "list", "--format", "json"]).await;
-    assert_eq!((list.code, list.stdout.lines().count()), (Some(0), 2));
+    assert_eq!((list.code, list.stdout.lines().count()), (Some(0), 3));
     let added = home.run(&["keyring", "add"]).await;
     assert_eq!(added.code, Some(0), "{}", added.stderr);
     let id = added.stdout.trim().to_owned();

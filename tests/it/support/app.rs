@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use confirmd::background::outlets::Outlets;
 use confirmd::background::{sequence, sweep};
 use confirmd::cli::serve::{Parts, Service, install_crypto};
 use confirmd::clock::Clock;
@@ -14,6 +15,7 @@ use confirmd::config::Config;
 use confirmd::domain::time::Timestamp;
 use confirmd::flow::Flows;
 use confirmd::flow::api_key::{self, Scope};
+use confirmd::flow::checkpoint::{Outcome, checkpoint_now};
 use confirmd::lifecycle::Stop;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -103,6 +105,7 @@ pub struct TestApp {
     pub key: String,
     pub url: String,
     deliver: Arc<confirmd::background::deliver::Deliver>,
+    pub outlets: Arc<Outlets>,
     parts: Parts,
     stop: Stop,
     running: tokio::task::JoinHandle<()>,
@@ -134,7 +137,7 @@ impl TestApp {
         let service = service.unwrap_or_else(|e| panic!("{e:#}"));
         let (addr, ops) = (service.http_address(), service.ops_address());
         let (flows, deliver) = (service.flows.clone(), service.deliver.clone());
-        let parts = service.parts();
+        let (outlets, parts) = (service.outlets.clone(), service.parts());
         let key = make_key(&flows, "acme", &[Scope::Signup]).await;
         let stop = Stop::new();
         let running = {
@@ -154,6 +157,7 @@ impl TestApp {
             key,
             url,
             deliver,
+            outlets,
             parts,
             stop,
             running,
@@ -224,6 +228,21 @@ impl TestApp {
             .await
             .expect("the database works")
         {}
+    }
+
+    /// Signs a checkpoint over every event and returns its note.
+    pub async fn checkpoint(&self) -> String {
+        self.sequence().await;
+        let signed = checkpoint_now(&self.flows).await;
+        match signed.expect("the database works") {
+            Outcome::Signed(kept) => kept.note,
+            other => panic!("nothing was signed: {other:?}"),
+        }
+    }
+
+    /// Gives the newest checkpoint to every place outside.
+    pub async fn give(&self) {
+        while self.outlets.step().await.expect("the database works") {}
     }
 
     /// Ends everything that is over.
@@ -340,6 +359,7 @@ impl TestApp {
         self.ops = service.ops_address().expect("an address");
         self.flows = service.flows.clone();
         self.deliver = service.deliver.clone();
+        self.outlets = service.outlets.clone();
         self.parts = service.parts();
         self.stop = Stop::new();
         let stop = self.stop.clone();

@@ -19,7 +19,7 @@ use super::http::{Response, send};
 use super::{out, postgres, sql};
 
 /// How long a test waits for a process.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Ends a program when the test process ends in whatever way: the kernel then closes the pipe that is its standard input.
 /// A line on it says that the program has ended and its number may belong to another.
@@ -47,7 +47,7 @@ pub struct Home {
     pub db: Db,
     pub url: String,
     env: Vec<(String, String)>,
-    _database: Option<postgres::Database<'static>>,
+    database: Option<postgres::Database<'static>>,
 }
 
 impl Home {
@@ -65,7 +65,7 @@ impl Home {
         let mut home = Home {
             db,
             env: Vec::new(),
-            _database: database,
+            database,
             url,
             dir,
         };
@@ -80,6 +80,34 @@ impl Home {
         home.set("LOG__FORMAT", "json");
         home.write(LISTS, settings);
         home
+    }
+
+    /// Copies the database, which no process has open; returns where the copy is, and what keeps it there.
+    pub fn back_up(&self) -> (String, Option<postgres::Database<'static>>) {
+        match &self.database {
+            None => {
+                let copy = self.dir.path().join("backup.db");
+                std::fs::copy(self.dir.path().join("confirmd.db"), &copy).expect("a copy");
+                (format!("sqlite:{}", copy.display()), None)
+            }
+            Some(database) => {
+                let copy = postgres::shared().database_from(database);
+                (copy.url.clone(), Some(copy))
+            }
+        }
+    }
+
+    /// Returns where the first PostgreSQL database is.
+    pub fn original(&self) -> &str {
+        self.database
+            .as_ref()
+            .map_or(&self.url, |database| &database.url)
+    }
+
+    /// Runs on another database from now on.
+    pub fn move_to(&mut self, url: &str) {
+        self.url = url.to_owned();
+        self.set("DATABASE__URL", url);
     }
 
     /// Sets a variable of the environment.

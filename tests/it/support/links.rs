@@ -7,7 +7,7 @@ use confirmd::flow::register::register;
 use confirmd::token::Purpose;
 use uuid::Uuid;
 
-use super::app::{LISTS, TestApp, signup};
+use super::app::{LISTS, TestApp, path, signup};
 use super::http::Response;
 use super::mail;
 
@@ -106,6 +106,24 @@ pub async fn leave_link(app: &TestApp, confirm: &str) -> String {
     links.into_iter().next().expect("a way out")
 }
 
+/// Returns the receipt that a page leads to, and notes it as a secret.
+pub fn receipt_link(page: &Response) -> String {
+    let mut links = mail::links(&page.body, "/r/");
+    assert_eq!(links.len(), 1, "one receipt: {}", read(page));
+    links.remove(0)
+}
+
+/// Makes the receipt link of a signup, confirmed or not, from its confirm link.
+pub fn receipt_of(app: &TestApp, confirm: &str) -> String {
+    let links = &app.flows.keys().links;
+    let claims = links.verify(Purpose::Confirm, &path(confirm)[3..]);
+    let signup = claims.expect("a confirm link").subject;
+    let token = links.sign(links.signing(), Purpose::Receipt, signup, None);
+    let link = format!("/r/{}", token.expect("a key"));
+    mail::links(&link, "/r/");
+    link
+}
+
 /// Makes a genuine link to something that never was.
 pub fn unknown(app: &TestApp, purpose: Purpose) -> String {
     let id = Uuid::from_u128(0x0192_0000_7000_7abc_8def_0123_4567_89ab);
@@ -129,6 +147,8 @@ pub fn forged(kind: &str) -> String {
 pub async fn every_link(app: &TestApp) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
     let mut both = |names: [&'static str; 2], [confirm, decline]: [String; 2]| {
+        let receipt: &'static str = names[0].replacen('c', "r", 1).leak();
+        all.push((receipt, receipt_of(app, &confirm)));
         all.extend([(names[0], confirm), (names[1], decline)]);
     };
 
@@ -209,9 +229,11 @@ pub async fn every_link(app: &TestApp) -> Vec<(&'static str, String)> {
         ("c unknown", unknown(app, Purpose::Confirm)),
         ("d unknown", unknown(app, Purpose::Decline)),
         ("u unknown", unknown(app, Purpose::Unsubscribe)),
+        ("r unknown", unknown(app, Purpose::Receipt)),
         ("c forged", forged("/c/")),
         ("d forged", forged("/d/")),
         ("u forged", forged("/u/")),
+        ("r forged", forged("/r/")),
         ("c cut", "/c/AQ".to_owned()),
         ("c again", again),
     ]);
@@ -325,7 +347,7 @@ fn plain(html: &str) -> String {
 
 fn hidden(link: &str) -> String {
     let mut link = link.to_owned();
-    for kind in ["/c/", "/d/", "/u/"] {
+    for kind in ["/c/", "/d/", "/u/", "/r/"] {
         for found in mail::links(&link.clone(), kind) {
             let (_, token) = found.split_once(kind).expect("a token");
             link = link.replace(token, "*");

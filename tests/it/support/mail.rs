@@ -31,7 +31,7 @@ impl Mail {
             html: html.expect("an HTML part"),
             raw,
         };
-        for link in ["/c/", "/d/", "/u/"] {
+        for link in ["/c/", "/d/", "/u/", "/r/"] {
             links(&mail.text, link);
         }
         mail

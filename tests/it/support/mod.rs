@@ -10,6 +10,7 @@ pub mod out;
 pub mod peer;
 pub mod postgres;
 pub mod process;
+pub mod receiver;
 pub mod serve;
 pub mod sink;
 pub mod source;

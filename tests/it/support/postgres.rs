@@ -137,6 +137,18 @@ impl Cluster {
         }
     }
 
+    /// Writes a database out as `pg_dump` does.
+    pub fn dump(&self, url: &str) -> Vec<u8> {
+        let dumped = Command::new(self.bin.join("pg_dump")).arg(url).output();
+        let dumped = dumped.expect("pg_dump");
+        assert!(
+            dumped.status.success(),
+            "{}",
+            String::from_utf8_lossy(&dumped.stderr)
+        );
+        dumped.stdout
+    }
+
     fn admin(&self, sql: &str) -> String {
         self.psql("postgres", "postgres", sql)
     }

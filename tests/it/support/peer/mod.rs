@@ -4,7 +4,7 @@
 //! command. A test waits for what it wants to see with [`Peer::until`]; nothing here sleeps.
 
 mod dialogue;
-mod tls;
+pub mod tls;
 
 use std::{
     fs::File,

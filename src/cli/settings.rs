@@ -1,0 +1,74 @@
+//! What the parts of the service are told by the configuration.
+
+use crate::background::outlets;
+use crate::config::{Config, Tls};
+use crate::flow::Settings;
+use crate::smtp;
+
+/// Translates `[smtp]`.
+pub(super) fn relay(config: &Config) -> smtp::Settings {
+    let from = &config.smtp;
+    let times = &from.timeouts;
+    smtp::Settings {
+        host: from.host.clone(),
+        port: from.port,
+        tls: match from.tls {
+            Tls::None => smtp::Tls::None,
+            Tls::Starttls => smtp::Tls::Starttls,
+            Tls::Implicit => smtp::Tls::Implicit,
+        },
+        username: from.username.clone(),
+        password: from.password.clone(),
+        ca_file: from.ca_file.clone(),
+        hello: from.hello.clone(),
+        sessions: from.sessions,
+        idle: from.idle,
+        messages_per_connection: from.messages_per_connection,
+        timeouts: smtp::Timeouts {
+            connect: times.connect,
+            greeting: times.greeting,
+            hello: times.hello,
+            mail: times.mail,
+            rcpt: times.rcpt,
+            data: times.data,
+            body: times.body,
+            dot: times.dot,
+        },
+    }
+}
+
+/// Returns the name of the installation's trail.
+pub(super) fn origin(config: &Config) -> String {
+    let url = &config.server.public_url;
+    let host = url.split_once("://").map_or(url.as_str(), |(_, host)| host);
+    let default = || format!("{}/confirmd", host.replace(':', "-"));
+    config.trail.origin.clone().unwrap_or_else(default)
+}
+
+/// Translates what flows are told.
+pub(super) fn settings(config: &Config) -> Settings {
+    let times = &config.smtp.timeouts;
+    Settings {
+        limits: config.limits.mails.clone(),
+        exempt: config.limits.exempt.clone(),
+        keep_ip: config.evidence.ip,
+        keep_user_agent: config.evidence.user_agent,
+        lease_margin: config.delivery.lease_margin,
+        after_data: times.data + times.body + times.dot,
+        keep_network: config.evidence.keep_network,
+        keep_requests: config.idempotency.keep,
+        origin: origin(config),
+    }
+}
+
+/// Translates the places outside of `[trail]`.
+pub(super) fn outlets(config: &Config) -> outlets::Settings {
+    let from = &config.trail;
+    outlets::Settings {
+        command: from.command.clone(),
+        endpoint: from.endpoint.clone(),
+        ca_file: from.ca_file.clone(),
+        stamp: from.stamp.clone(),
+        timeout: from.timeout,
+    }
+}

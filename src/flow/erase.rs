@@ -1,0 +1,111 @@
+//! A person is erased: every row about them goes, and the evidence; the events stay, which say nothing any more.
+
+use std::collections::BTreeSet;
+
+use super::Keys;
+use crate::clock::random;
+use crate::domain::address::Address;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::SubscriberId;
+use crate::domain::list::SenderId;
+use crate::domain::time::Timestamp;
+use crate::store::{Error, Pool};
+
+/// Attempts, where delivery holds what is to be deleted.
+const ATTEMPTS: usize = 3;
+
+/// What went and what stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erased {
+    /// Who it was; only events still say this id.
+    pub subscriber: SubscriberId,
+    /// Parts of evidence that went.
+    pub parts: u64,
+    /// Subscriptions of which a keyed hash stays, so that their old links still work.
+    pub tombstones: usize,
+    /// Until when confirmation mails of this sender stay held, by keyed hash.
+    pub held_until: Option<Timestamp>,
+}
+
+/// Erases an address at a sender, the proof of consent with it; none if it is not known.
+///
+/// # Errors
+/// When the database refuses; then nothing is erased.
+pub async fn erase(
+    pool: &Pool,
+    keys: &Keys,
+    sender: &SenderId,
+    address: &Address,
+    now: Timestamp,
+) -> Result<Option<Erased>, Error> {
+    let mut attempt = 1;
+    loop {
+        match once(pool, keys, sender, address, now).await {
+            Err(error) if error.is_unavailable() && attempt < ATTEMPTS => attempt += 1,
+            done => return done,
+        }
+    }
+}
+
+async fn once(
+    pool: &Pool,
+    keys: &Keys,
+    sender: &SenderId,
+    address: &Address,
+    now: Timestamp,
+) -> Result<Option<Erased>, Error> {
+    let identity = keys.pepper.identity(sender, address);
+    let mailbox = keys.pepper.mailbox(address);
+    let mut tx = pool.begin().await?;
+    let Some(known) = tx.subscriber_at(sender, identity).await? else {
+        return Ok(None);
+    };
+    tx.lock_messages_to(known.id).await?;
+    let mut ledgers = tx.lock_mailboxes(&[mailbox].into()).await?;
+    // Somebody else may have erased them while this one waited for the lock.
+    let Some(person) = tx.subscriber_at(sender, identity).await? else {
+        return Ok(None);
+    };
+    let id = person.id;
+    let tombstones = tx.subscriptions_of(&[id]).await?.len();
+    let parts = tx.delete_subscriber(id, now).await?;
+    let ledger = ledgers.entry(mailbox).or_default();
+    ledger.erase(sender);
+    let (held_until, empty) = (ledger.held_until(sender, now), ledger.is_empty(now));
+    tx.save_ledgers(&ledgers).await?;
+    if empty {
+        let lists = tx.registered_lists().await?;
+        let senders: BTreeSet<_> = lists.into_iter().map(|list| list.sender).collect();
+        let identity = |sender: SenderId| {
+            let identity = keys.pepper.identity(&sender, address);
+            (sender, identity)
+        };
+        let identities: Vec<_> = senders.into_iter().map(identity).collect();
+        tx.forget_mailbox(mailbox, &identities).await?;
+    }
+    tx.append(&[
+        evidence_erased(&person.sender, id, now),
+        erased(&person.sender, id, now),
+    ])
+    .await?;
+    tx.commit().await?;
+    Ok(Some(Erased {
+        subscriber: id,
+        parts,
+        tombstones,
+        held_until,
+    }))
+}
+
+/// Says that all parts behind all earlier events of a subscriber are gone.
+fn evidence_erased(sender: &SenderId, id: SubscriberId, now: Timestamp) -> Event {
+    Event::of(random(), EventKind::EvidenceErased, now, Some(sender))
+        .subscriber(id)
+        .with("reason", "request")
+}
+
+fn erased(sender: &SenderId, id: SubscriberId, now: Timestamp) -> Event {
+    Event::of(random(), EventKind::SubscriberErased, now, Some(sender))
+        .subscriber(id)
+        .with("destroyed_proof", true)
+}

@@ -1,0 +1,149 @@
+//! What is deleted when a person is erased. Events stay: they hold nothing personal.
+
+use uuid::Uuid;
+
+use super::set::Set;
+use super::types::parsed;
+use super::{Error, Pool, Tx, on};
+use crate::domain::id::{EventId, SubscriberId};
+use crate::domain::list::SenderId;
+use crate::domain::pepper::Keyed;
+use crate::domain::time::Timestamp;
+
+impl Tx {
+    /// Locks the mails to a subscriber, before their mailbox: delivery locks in this order.
+    pub async fn lock_messages_to(&mut self, id: SubscriberId) -> Result<(), Error> {
+        const SQL: &str = "select id from message where subscriber = $1 order by id for update";
+        if let Tx::Postgres(tx) = self {
+            sqlx::query(SQL).bind(id.0).fetch_all(&mut **tx).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes every row about a subscriber, and keeps of each subscription no more than what lets its old links end a
+    /// later one. Returns how many parts of evidence went.
+    pub async fn delete_subscriber(
+        &mut self,
+        id: SubscriberId,
+        now: Timestamp,
+    ) -> Result<u64, Error> {
+        const BURY: &str = "insert into tombstone (subscription, sender, list, identity, erased_at)
+            select subscription.id, subscriber.sender, subscription.list, subscriber.identity, $2
+            from subscription join subscriber on subscriber.id = subscription.subscriber
+            where subscriber.id = $1";
+        const REST: [&str; 4] = [
+            "delete from message where subscriber = $1",
+            "delete from signup where subscriber = $1",
+            "delete from subscription where subscriber = $1",
+            "delete from subscriber where id = $1",
+        ];
+        on!(self, |conn| sqlx::query(BURY)
+            .bind(id.0)
+            .bind(now)
+            .execute(conn)
+            .await
+            .map(drop)?);
+        let parts = self.delete_evidence(id).await?;
+        for sql in REST {
+            on!(self, |conn| sqlx::query(sql)
+                .bind(id.0)
+                .execute(conn)
+                .await
+                .map(drop)?);
+        }
+        Ok(parts)
+    }
+
+    /// Tells whether network facts are kept from before a time.
+    pub async fn has_network(&mut self, before: Timestamp) -> Result<bool, Error> {
+        const SQL: &str = "select 1 from evidence where part = 'network' and kept_at < $1 limit 1";
+        let row: Option<(i32,)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(before)
+            .fetch_optional(conn)
+            .await?);
+        Ok(row.is_some())
+    }
+
+    /// Deletes network facts from before a time, and returns behind which events they were, at which sender, of whom.
+    pub async fn delete_network(
+        &mut self,
+        before: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<(EventId, SenderId, SubscriberId)>, Error> {
+        const DELETE: &str = "delete from evidence where part = 'network' and event in
+              (select event from evidence where part = 'network' and kept_at < $1 order by kept_at limit $2)
+            returning event";
+        const WHOSE: &str = "select event.id, event.sender, event.subscriber from {set}
+            join event on event.id = s.id order by s.n";
+        let deleted: Vec<(Uuid,)> = on!(self, |conn| sqlx::query_as(DELETE)
+            .bind(before)
+            .bind(limit)
+            .fetch_all(conn)
+            .await?);
+        if deleted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let set = Set::new().uuid("id", deleted.into_iter().map(|(id,)| id));
+        let rows: Vec<(Uuid, String, Uuid)> = self.rows(WHOSE, set).await?;
+        rows.into_iter()
+            .map(|(event, sender, subscriber)| {
+                Ok((EventId(event), parsed(&sender)?, SubscriberId(subscriber)))
+            })
+            .collect()
+    }
+
+    async fn delete_evidence(&mut self, id: SubscriberId) -> Result<u64, Error> {
+        const SQL: &str = "delete from evidence where subscriber = $1";
+        Ok(on!(self, |conn| sqlx::query(SQL)
+            .bind(id.0)
+            .execute(conn)
+            .await?
+            .rows_affected()))
+    }
+
+    /// Forgets a locked mailbox, unless it is a subscriber's at any of these senders, by whose keyed hash it is found.
+    pub async fn forget_mailbox(
+        &mut self,
+        mailbox: Keyed,
+        identities: &[(SenderId, Keyed)],
+    ) -> Result<(), Error> {
+        const KNOWN: &str = "select 1 from {set}
+            join subscriber on subscriber.sender = s.sender and subscriber.identity = s.identity";
+        const FORGET: &str = "delete from address where mailbox = $1";
+        let set = Set::new()
+            .text(
+                "sender",
+                identities.iter().map(|(sender, _)| sender.to_string()),
+            )
+            .bytes(
+                "identity",
+                identities.iter().map(|(_, hash)| hash.0.to_vec()),
+            );
+        let known: Vec<(i32,)> = self.rows(KNOWN, set).await?;
+        if known.is_empty() {
+            on!(self, |conn| sqlx::query(FORGET)
+                .bind(mailbox.0.to_vec())
+                .execute(conn)
+                .await
+                .map(drop)?);
+        }
+        Ok(())
+    }
+}
+
+impl Pool {
+    /// Takes the last traces of what was deleted out of SQLite's files; tells whether that was possible now.
+    ///
+    /// `secure_delete` overwrites a deleted row, but not the copies that SQLite left behind when it moved that row from
+    /// page to page: these go only when the whole file is written anew. Nobody else can write meanwhile.
+    pub async fn scrub(&self) -> Result<bool, Error> {
+        let Pool::Sqlite { writer, .. } = self else {
+            return Ok(true);
+        };
+        sqlx::query("vacuum").execute(writer).await?;
+        let (busy, _, _): (i64, i64, i64) = sqlx::query_as("pragma wal_checkpoint(truncate)")
+            .fetch_one(writer)
+            .await?;
+        Ok(busy == 0)
+    }
+}

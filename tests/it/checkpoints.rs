@@ -1,0 +1,405 @@
+//! Checkpoints: signed in time, over what was read back; copied; and never continued from a database that is older.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use confirmd::background::copies::Copies;
+use confirmd::background::sequence::Sequencer;
+use confirmd::domain::event::{Event, EventKind};
+use confirmd::trail::note::Checkpoint;
+use serde_json::Value;
+
+use crate::support::app::{Db, TestApp, both};
+use crate::support::daemon::{Home, QUICK};
+use crate::support::driver::Driver;
+use crate::support::http::send;
+use crate::support::mail::Mail;
+use crate::support::peer::Peer;
+
+fn sequencer(app: &TestApp) -> Sequencer {
+    let copies = Copies::new(app.dir.path().join("copies"));
+    Sequencer::new(app.flows.clone(), Some(copies))
+}
+
+async fn step(sequencer: &Sequencer) {
+    while sequencer.step().await.expect("the database works") {}
+}
+
+/// The checkpoints that are kept, as `epoch size`.
+async fn kept(app: &TestApp) -> Vec<String> {
+    let rows = "select epoch || ' ' || size from checkpoint order by epoch, size";
+    app.sql(rows).await
+}
+
+/// Appends events that mean nothing.
+async fn append(app: &TestApp, events: u64) {
+    let mut tx = app.flows.pool.begin().await.expect("the database works");
+    let now = app.clock.now();
+    let event = |_| Event::of(confirmd::clock::random(), EventKind::ListChanged, now, None);
+    let events: Vec<_> = (0..events).map(event).collect();
+    tx.append(&events).await.expect("appended");
+    tx.commit().await.expect("committed");
+}
+
+async fn metric(app: &TestApp, name: &str) -> String {
+    let text = send(app.ops, "GET", "/metrics", &[], b"").await.body;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+/// Every note that a folder of copies ever got.
+fn notes(folder: &Path) -> Vec<String> {
+    let mut notes = Vec::new();
+    for file in std::fs::read_dir(folder).expect("a folder") {
+        let path = file.expect("a file").path();
+        if path.extension().is_some_and(|e| e == "ndjson") {
+            let text = std::fs::read_to_string(path).expect("text");
+            let note = |line: &str| {
+                let line: Value = serde_json::from_str(line).expect("JSON");
+                line["checkpoint"].as_str().expect("a note").to_owned()
+            };
+            notes.extend(text.lines().map(note));
+        }
+    }
+    notes
+}
+
+both!(
+    a_checkpoint_comes_after_a_minute_or_a_thousand_events,
+    |db| {
+        let app = TestApp::start(db).await;
+        let role = sequencer(&app);
+        let pass = |seconds| app.pass(Duration::from_secs(seconds));
+        step(&role).await;
+        let first = app.count("event").await;
+        assert_eq!(
+            kept(&app).await,
+            [format!("1 {first}")],
+            "the first at once"
+        );
+
+        append(&app, 1).await;
+        pass(59);
+        step(&role).await;
+        assert_eq!(kept(&app).await.len(), 1, "not before a minute");
+        pass(1);
+        step(&role).await;
+        let second = first + 1;
+        assert_eq!(kept(&app).await.last(), Some(&format!("1 {second}")));
+
+        append(&app, 999).await;
+        pass(2);
+        step(&role).await;
+        assert_eq!(kept(&app).await.len(), 2, "not for 999 events");
+        append(&app, 1).await;
+        step(&role).await;
+        assert_eq!(
+            kept(&app).await.last(),
+            Some(&format!("1 {}", second + 1000))
+        );
+        append(&app, 1000).await;
+        step(&role).await;
+        assert_eq!(kept(&app).await.len(), 3, "not twice in a second");
+        pass(1);
+        step(&role).await;
+        assert_eq!(kept(&app).await.len(), 4);
+
+        // While nothing happens, the same is signed again every hour.
+        let times = "select note from checkpoint order by size desc limit 1";
+        let before = app.sql(times).await;
+        pass(3599);
+        step(&role).await;
+        assert_eq!(app.sql(times).await, before);
+        pass(1);
+        step(&role).await;
+        assert_ne!(app.sql(times).await, before, "silence is signed too");
+        assert_eq!(kept(&app).await.len(), 4);
+
+        // Each of them is in the folder, the newest by itself, and carries a good signature.
+        let copies = app.dir.path().join("copies");
+        let newest = std::fs::read_to_string(copies.join("checkpoint")).expect("a copy");
+        let notes = notes(&copies);
+        assert_eq!((notes.len(), notes.last()), (5, Some(&newest)));
+        let verifiers = app.flows.verifiers(1).expect("keys");
+        let sizes = notes
+            .iter()
+            .map(|note| Checkpoint::open(note, &verifiers).expect("signed").size);
+        let grown = [first, second, second + 1000, second + 2000, second + 2000];
+        assert!(sizes.eq(grown.map(|n| u64::try_from(n).expect("small"))));
+        assert_eq!(
+            metric(&app, "confirmd_checkpoint_size ").await,
+            (second + 2000).to_string()
+        );
+        assert_eq!(metric(&app, "confirmd_trail_alarm ").await, "0");
+    }
+);
+
+both!(what_changed_since_it_was_numbered_is_not_signed, |db| {
+    let app = TestApp::start(db).await;
+    let role = sequencer(&app);
+    append(&app, 300).await;
+    step(&role).await;
+    let off = match db {
+        Db::Sqlite => [
+            "drop trigger event_is_only_numbered",
+            "drop trigger event_is_never_deleted",
+        ],
+        Db::Postgres => ["alter table event disable trigger user", "select 1"],
+    };
+    for statement in off {
+        app.execute(statement).await.expect("ours");
+    }
+    let leaf = match db {
+        Db::Sqlite => "x'7b7d'",
+        Db::Postgres => r"'\x7b7d'",
+    };
+    let changed_leaf = format!("update event set leaf = {leaf} where seq = SEQ");
+    for (change, undo) in [
+        (
+            changed_leaf.as_str(),
+            "update event set leaf = (select leaf from spare where seq = SEQ) where seq = SEQ",
+        ),
+        (
+            "update event set seq = SEQ + 5000 where seq = SEQ",
+            "update event set seq = SEQ where seq = SEQ + 5000",
+        ),
+        (
+            "update tile set hashes = (select hashes from tile where level = 1) where level = 0 and place = 1",
+            "update tile set hashes = (select hashes from spare_tile) where level = 0 and place = 1",
+        ),
+    ] {
+        // Numbered, and not yet signed.
+        append(&app, 20).await;
+        step(&role).await;
+        let signed = kept(&app).await;
+        let seq = (app.count("event").await - 3).to_string();
+        for copy in [
+            "create table spare as select seq, leaf from event",
+            "create table spare_tile as select hashes from tile where level = 0 and place = 1",
+        ] {
+            app.execute(copy).await.expect("ours");
+        }
+        let done = app.execute(&change.replace("SEQ", &seq)).await;
+        assert_eq!(done, Ok(1), "{change}");
+        app.pass(Duration::from_secs(61));
+        step(&role).await;
+        assert_eq!(kept(&app).await, signed, "{change}");
+        assert_eq!(metric(&app, "confirmd_trail_alarm ").await, "1", "{change}");
+        let done = app.execute(&undo.replace("SEQ", &seq)).await;
+        assert_eq!(done, Ok(1), "{undo}");
+        step(&role).await;
+        assert_ne!(kept(&app).await, signed, "{change}");
+        assert_eq!(metric(&app, "confirmd_trail_alarm ").await, "0", "{change}");
+        for table in ["drop table spare", "drop table spare_tile"] {
+            app.execute(table).await.expect("ours");
+        }
+    }
+});
+
+both!(
+    a_restored_database_is_not_continued_before_somebody_says_so,
+    |db| {
+        let peer = Peer::start().await;
+        let mut home = Home::new(db, peer.addr(), QUICK);
+        let key = home.key("acme", "signup").await;
+        let mut daemon = home.start().await;
+        assert_eq!(
+            daemon
+                .sign_up(&key, "early@example.org", &["weekly"])
+                .await
+                .status,
+            202
+        );
+        home.idle().await;
+        daemon.term();
+        assert!(daemon.wait().await.success());
+        let (yesterday, _keep) = home.back_up();
+
+        let mut daemon = home.start().await;
+        assert_eq!(
+            daemon
+                .sign_up(&key, "lost@example.org", &["weekly"])
+                .await
+                .status,
+            202
+        );
+        home.idle().await;
+        daemon.term();
+        assert!(daemon.wait().await.success());
+        let copy = home.dir.path().join("checkpoints/checkpoint");
+        let signed = std::fs::read_to_string(&copy).expect("a copy");
+        let size = home.count("select size from trail_head").await;
+
+        home.move_to(&yesterday);
+        let older = home.count("select size from trail_head").await;
+        assert!(older < size);
+        let mut daemon = home.start().await;
+        let alarm = daemon.message("the trail needs you").await;
+        let reason = alarm["reason"].as_str().expect("a reason");
+        for part in [
+            &copy.display().to_string(),
+            &format!("{size} events were signed, and the database has {older}"),
+            "confirmd audit epoch --reason",
+        ] {
+            assert!(reason.contains(part), "{part} is not in {reason}");
+        }
+        // Flows do not wait for it.
+        assert_eq!(
+            daemon
+                .sign_up(&key, "next@example.org", &["weekly"])
+                .await
+                .status,
+            202
+        );
+        home.until(
+            "mails",
+            "select count(*) from message where state in ('queued', 'claimed')",
+            0,
+        )
+        .await;
+        assert!(
+            daemon
+                .ops("/metrics")
+                .await
+                .body
+                .contains("confirmd_trail_alarm 1")
+        );
+        assert_eq!(home.count("select size from trail_head").await, older);
+        assert_eq!(std::fs::read_to_string(&copy).expect("a copy"), signed);
+        daemon.term();
+        assert!(daemon.wait().await.success());
+        assert_eq!(
+            home.count("select size from trail_head").await,
+            older,
+            "not at the stop either"
+        );
+
+        let mut daemon = home.start().await;
+        daemon.message("the trail needs you").await;
+        let refused = home.run(&["audit", "epoch"]).await;
+        assert_eq!(refused.code, Some(2), "a reason is needed");
+        let declared = home
+            .run(&[
+                "audit",
+                "epoch",
+                "--reason",
+                "restored the backup of yesterday",
+            ])
+            .await;
+        assert_eq!(declared.code, Some(0), "{}", declared.stderr);
+        daemon.message("the trail is well again").await;
+        home.idle().await;
+        daemon.term();
+        assert!(daemon.wait().await.success());
+        let trail = home.trail().await;
+        assert_eq!((trail["trail.epoch"], trail["signup.accepted"]), (1, 2));
+        let now = std::fs::read_to_string(&copy).expect("a copy");
+        assert!(now.starts_with("lists.acme.example/confirmd/2\n"), "{now}");
+        let printed = home.run(&["audit", "checkpoint"]).await;
+        assert_eq!((printed.code, printed.stdout + "\n"), (Some(0), now));
+
+        // The one that was lost in between is now the older one.
+        let first = match db {
+            Db::Sqlite => format!("sqlite:{}/confirmd.db", home.dir.path().display()),
+            Db::Postgres => home.original().to_owned(),
+        };
+        home.move_to(&first);
+        let mut daemon = home.start().await;
+        let alarm = daemon.message("the trail needs you").await;
+        assert!(
+            alarm["reason"]
+                .as_str()
+                .expect("a reason")
+                .contains("older than its copy"),
+            "{alarm}"
+        );
+        daemon.term();
+        assert!(daemon.wait().await.success());
+    }
+);
+
+/// Two processes number and sign while one of them is killed again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_root_for_each_size_whoever_signs_and_whoever_dies() {
+    const PEOPLE: usize = 1500;
+    const KILLS: usize = 8;
+    let peer = Peer::start().await;
+    let home = Home::new(Db::Postgres, peer.addr(), QUICK);
+    let key = home.key("acme", "signup").await;
+    let steady = home.start().await;
+    let mut dying = home.start().await;
+    let drivers = [
+        Driver::new(&key, "steady", PEOPLE / 2, None),
+        Driver::new(&key, "dying", PEOPLE / 2, None),
+    ];
+    drivers[0].at.send_replace(Some(steady.addr));
+    drivers[1].at.send_replace(Some(dying.addr));
+    let driving: Vec<_> = drivers
+        .iter()
+        .map(|driver| {
+            let driver = driver.clone();
+            tokio::spawn(async move { driver.run(4).await })
+        })
+        .collect();
+    let mut accepted = drivers[1].accepted.subscribe();
+    let (mut seen, mut people) = (0, BTreeSet::new());
+    for kill in 1..=KILLS {
+        let enough = accepted
+            .wait_for(|n| *n >= kill * PEOPLE / 2 / (KILLS + 1))
+            .await;
+        drop(enough.expect("the driver drives"));
+        dying.kill9();
+        drivers[1].at.send_replace(None);
+        dying = home.start().await;
+        drivers[1].at.send_replace(Some(dying.addr));
+        // Whoever has a mail confirms with one and leaves with the other, at once.
+        let mails = peer.mails();
+        for mail in &mails[seen..] {
+            // A kill may have made a second copy.
+            if !people.insert(mail.envelope_to.concat()) {
+                continue;
+            }
+            let mail = Mail::read(&mail.bytes);
+            let page = dying.press(&mail.confirm(), "").await;
+            let leave = crate::support::mail::links(&page.body, "/u/");
+            let left = steady.press(&leave[0], "List-Unsubscribe=One-Click").await;
+            assert_eq!((page.status, left.status), (200, 200));
+        }
+        seen = mails.len();
+    }
+    for driving in driving {
+        driving.await.expect("every signup has its 202");
+    }
+    home.idle().await;
+    let trail = home.trail().await;
+    assert_eq!(trail["signup.accepted"], PEOPLE);
+    let left = trail["subscription.unsubscribed"];
+    assert_eq!(
+        (left, trail["subscription.confirmed"]),
+        (people.len(), left)
+    );
+    let early = "select count(*) from event l join event c on c.subscriber = l.subscriber
+        where l.type = 'subscription.unsubscribed' and c.type = 'subscription.confirmed' and c.seq > l.seq";
+    assert_eq!(home.count(early).await, 0, "left before they were there");
+
+    for daemon in [steady, dying] {
+        let mut daemon = daemon;
+        daemon.term();
+        assert!(daemon.wait().await.success());
+    }
+    let mut roots: BTreeMap<String, String> = BTreeMap::new();
+    let notes = notes(&home.dir.path().join("checkpoints"));
+    for note in &notes {
+        let mut lines = note.lines().skip(1);
+        let (size, root) = (lines.next().expect("a size"), lines.next().expect("a root"));
+        let known = roots.entry(size.to_owned()).or_insert(root.to_owned());
+        assert_eq!(known, root, "two roots of size {size}");
+    }
+    assert!(roots.len() > KILLS / 2, "{} sizes", roots.len());
+    println!(
+        "checkpoints: {} notes of {} sizes, {left} people left",
+        notes.len(),
+        roots.len()
+    );
+}

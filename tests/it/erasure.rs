@@ -1,0 +1,236 @@
+//! A person is erased with the proof: nothing about them is left, the trail is whole, and their old links still work.
+
+use std::sync::Arc;
+
+use confirmd::domain::address::Address;
+use confirmd::domain::consent::{Action, Consent, Network};
+use confirmd::domain::delivery::About;
+use confirmd::flow::erase::erase;
+use confirmd::flow::signup::{Outcome, Request, sign_up};
+
+use crate::support::app::{Db, TestApp, both};
+use crate::support::daemon::{Home, QUICK};
+use crate::support::out;
+use crate::support::peer::Peer;
+
+/// Makes requests as the API makes them, but a thousand at a time.
+fn requests(app: &TestApp, emails: &[String]) -> Vec<Request> {
+    let in_force = app.flows.in_force();
+    let entry = in_force.catalog.list(&"weekly".parse().expect("a name"));
+    let entry = entry.expect("a list");
+    let request = |email: &String| {
+        out::secret(email);
+        Request {
+            sender: "acme".parse().expect("a name"),
+            email: Address::parse(email).expect("an address"),
+            lists: vec![About {
+                list: entry.facts.list.id.clone(),
+                facts: entry.hash,
+            }],
+            locale: "en".parse().expect("a language"),
+            consent: Consent {
+                action: Action::Checkbox,
+                source: "https://acme.example/news".to_owned(),
+                text_sha256: None,
+                at: None,
+                challenge: None,
+            },
+            network: Network::default(),
+            reference: None,
+            attributes: None,
+            redirect: None,
+            idempotency: None,
+            again_of: None,
+        }
+    };
+    emails.iter().map(request).collect()
+}
+
+async fn join(app: &TestApp, emails: &[String]) {
+    for some in emails.chunks(500) {
+        let done = sign_up(Arc::clone(&app.flows), requests(app, some)).await;
+        let done = done.expect("accepted");
+        assert!(done.iter().all(|o| matches!(o, Outcome::Accepted(_))));
+    }
+}
+
+async fn erase_at_acme(app: &TestApp, email: &str) -> bool {
+    let address = Address::parse(email).expect("an address");
+    let sender = "acme".parse().expect("a name");
+    let keys = app.flows.keys();
+    let erased = erase(&app.flows.pool, &keys, &sender, &address, app.clock.now()).await;
+    erased.expect("erased").is_some()
+}
+
+/// Every byte that the database keeps: SQLite's files, or what PostgreSQL's own tool writes out.
+fn every_byte(app: &TestApp) -> Vec<u8> {
+    match app.db {
+        Db::Sqlite => {
+            let mut bytes = Vec::new();
+            for file in std::fs::read_dir(app.dir.path()).expect("a folder") {
+                let path = file.expect("a file").path();
+                let name = path.file_name().and_then(|n| n.to_str()).expect("a name");
+                if name.starts_with("confirmd.db") {
+                    bytes.extend(std::fs::read(&path).expect("bytes"));
+                }
+            }
+            bytes
+        }
+        Db::Postgres => crate::support::postgres::shared().dump(&app.url),
+    }
+}
+
+/// Returns where the first of some needles is, in one pass.
+fn find(bytes: &[u8], needles: &[Vec<u8>]) -> Option<usize> {
+    let mut begins = vec![false; 1 << 16];
+    let two = |bytes: &[u8]| usize::from(bytes[0]) << 8 | usize::from(bytes[1]);
+    needles.iter().for_each(|needle| begins[two(needle)] = true);
+    (0..bytes.len() - 1).find(|i| {
+        begins[two(&bytes[*i..])] && needles.iter().any(|needle| bytes[*i..].starts_with(needle))
+    })
+}
+
+fn holds(bytes: &[u8], needle: &str) -> bool {
+    find(bytes, &[needle.as_bytes().to_vec()]).is_some()
+}
+
+both!(a_tenth_of_ten_thousand_is_erased, |db| {
+    let app = TestApp::start(db).await;
+    let people = |kind: &str, n: usize| -> Vec<String> {
+        (0..n).map(|i| format!("{kind}-{i}@example.org")).collect()
+    };
+    // Some have had their mail and confirmed, the others still wait.
+    let mailed = [people("leaver", 100), people("stayer", 100)].concat();
+    join(&app, &mailed).await;
+    app.deliver().await;
+    for email in &mailed {
+        let mail = app.mailbox(email).pop().expect("a mail");
+        assert_eq!(app.press(&mail.confirm(), "").await.status, 200);
+    }
+    let waiting = [people("leaver-queued", 900), people("stayer-queued", 8900)].concat();
+    join(&app, &waiting).await;
+    app.sequence().await;
+    let before = app.event_counts().await;
+    assert_eq!(before["signup.accepted"], 10_000);
+    assert!(
+        holds(&every_byte(&app), "leaver-7@example.org"),
+        "the search finds what is there"
+    );
+    let keys = "select EXPR from evidence where subscriber in (select id from subscriber where email like 'leaver%') limit 300";
+    let keys = keys.replace(
+        "EXPR",
+        match db {
+            Db::Sqlite => "lower(hex(key))",
+            Db::Postgres => "encode(key, 'hex')",
+        },
+    );
+    let keys = app.sql(&keys).await;
+    assert_eq!(keys.len(), 300);
+
+    for email in [people("leaver", 100), people("leaver-queued", 900)].concat() {
+        assert!(erase_at_acme(&app, &email).await);
+        assert!(!erase_at_acme(&app, &email).await, "twice");
+    }
+    assert!(app.flows.pool.scrub().await.expect("possible"));
+    let bytes = every_byte(&app);
+    let left = find(&bytes, &[b"leaver".to_vec()]);
+    assert_eq!(left, None, "a part of an erased address is left");
+    assert!(holds(&bytes, "stayer-7@example.org"));
+    // PostgreSQL's dump is text, SQLite's file is bytes.
+    let raw = |key: String| match db {
+        Db::Postgres => key.into_bytes(),
+        Db::Sqlite => (0..32)
+            .map(|i| u8::from_str_radix(&key[2 * i..2 * i + 2], 16).expect("hexadecimal"))
+            .collect(),
+    };
+    let keys: Vec<_> = keys.into_iter().map(raw).collect();
+    assert_eq!(find(&bytes, &keys), None, "the key of a commitment is left");
+    let after = app.event_counts().await;
+    assert_eq!(
+        (after["subscriber.erased"], after["evidence.erased"]),
+        (1000, 1000)
+    );
+    assert_eq!(after["signup.accepted"], 10_000, "events stay");
+    assert_eq!(app.count("subscriber").await, 9000);
+    assert_eq!(app.count("address").await, 9000);
+    assert_eq!(app.count("tombstone").await, 100);
+    // The mails of those who are left still wait, and only those.
+    assert_eq!(app.count("message where state = 'queued'").await, 8900);
+});
+
+both!(
+    old_links_of_an_erased_person_say_so_and_still_end_a_later_subscription,
+    |db| {
+        let app = TestApp::start(db).await;
+        let email = "back.again@example.org";
+        let mail = app.mail_for(email, &["weekly"]).await;
+        let page = app.press(&mail.confirm(), "").await;
+        let leave = app.unsubscribe_links(&page).pop().expect("a way out");
+        assert!(erase_at_acme(&app, email).await);
+        for link in [mail.confirm(), mail.decline(), leave.clone()] {
+            let shown = app.open(&link).await;
+            assert!(!shown.body.contains(email), "{link}");
+            assert!(matches!(shown.status, 200 | 404), "{}", shown.status);
+        }
+        assert_eq!(app.one_click(&leave).await.status, 200);
+
+        // They come back: the limits of before are forgotten, the old link ends the new subscription.
+        app.subscribe(email, &["weekly"]).await;
+        let state = "select state from subscription";
+        assert_eq!(app.sql(state).await, ["confirmed"]);
+        assert_eq!(app.one_click(&leave).await.status, 200);
+        assert_eq!(app.sql(state).await, ["unsubscribed"]);
+    }
+);
+
+both!(a_hold_outlives_erasure, |db| {
+    let app = TestApp::start(db).await;
+    let email = "not.me@example.org";
+    let mail = app.mail_for(email, &["weekly"]).await;
+    assert_eq!(
+        app.press(&mail.decline(), "reason=not_me").await.status,
+        200
+    );
+    assert!(erase_at_acme(&app, email).await);
+    assert_eq!(app.count("address").await, 1);
+    let signup = app.sign_up(email, &["weekly"]).await;
+    app.deliver().await;
+    assert_eq!(app.outcome(&signup).await, "withheld weekly=withheld");
+});
+
+/// The command, beside a running daemon.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_says_what_went_and_what_stays() {
+    let peer = Peer::start().await;
+    let home = Home::new(Db::Sqlite, peer.addr(), QUICK);
+    let key = home.key("acme", "signup").await;
+    let daemon = home.start().await;
+    let email = "erase.me@example.org";
+    assert_eq!(daemon.sign_up(&key, email, &["weekly"]).await.status, 202);
+    home.idle().await;
+    let erase = ["subscriber", "erase", email, "--sender", "acme"];
+    let asked = home.run(&erase).await;
+    assert_eq!(asked.code, Some(2), "it must be said: {}", asked.stderr);
+    let erase = [&erase[..], &["--destroy-proof"]].concat();
+    let done = home.run(&erase).await;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(
+        done.stdout.contains("4 parts of evidence"),
+        "{}",
+        done.stdout
+    );
+    assert!(!done.stdout.contains("erase.me"), "{}", done.stdout);
+    let again = home.run(&erase).await;
+    assert_eq!(again.code, Some(1));
+    assert!(
+        again.stderr.contains("nothing is known"),
+        "{}",
+        again.stderr
+    );
+    let unknown = home
+        .run(&["subscriber", "show", email, "--sender", "acme"])
+        .await;
+    assert_eq!(unknown.code, Some(1));
+    home.idle().await;
+    assert_eq!(home.trail().await["subscriber.erased"], 1);
+}
