@@ -1,8 +1,9 @@
 //! Checkpoints: each is signed by a key that counts, and signs the beginning of this tree.
 
 use super::report::{At, Check, Report};
-use super::trusted::{Trusted, named};
+use super::trusted::Trusted;
 use crate::domain::event::EventKind;
+use crate::flow::checkpoint::origin;
 use crate::store::trail::{Head, Kept};
 use crate::trail::leaf::Leaf;
 use crate::trail::note::Checkpoint;
@@ -79,7 +80,7 @@ impl Checkpoints<'_> {
             Err(error) => return wrong(At::Event(size), format!("cannot be believed: {error}")),
         };
         let at = At::Event(note.size);
-        if note.origin != named(self.origin, epoch) {
+        if note.origin != origin(self.origin, epoch) {
             return wrong(at, format!("is one of {}", note.origin));
         }
         if note.size != size {

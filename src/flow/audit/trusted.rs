@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::flow::checkpoint::origin;
 use crate::flow::keyring::{KeyringError, trail_keys};
 use crate::store::Pool;
 use crate::trail::note::Verifier;
@@ -35,17 +36,12 @@ impl Trusted {
         match self {
             Trusted::Given(keys) => keys.clone(),
             Trusted::Registered { origin, keys } => {
-                let name = named(origin, epoch);
+                let name = self::origin(origin, epoch);
                 let keys = keys.iter().map(|key| Verifier::new(&name, *key));
                 keys.filter_map(Result::ok).collect()
             }
         }
     }
-}
-
-/// Returns the name of a trail in an epoch.
-pub(super) fn named(origin: &str, epoch: u64) -> String {
-    format!("{origin}/{epoch}")
 }
 
 /// Returns the epoch that a note says it is of.
