@@ -14,6 +14,11 @@ use confirmd::trail::tree::{self, Frontier, TileId, Tiles};
 use signed_note::{Note, StandardSigner, StandardVerifier, VerifierList};
 use tlog_tiles::{HashReader, Tile, TileHashReader, TileReader};
 
+use crate::support::app::both;
+use crate::support::daemon::{Home, QUICK};
+use crate::support::http::send;
+use crate::support::peer::Peer;
+
 const ORIGIN: &str = "lists.acme.example/confirmd";
 
 fn theirs(hash: Hash) -> tlog_tiles::Hash {
@@ -646,3 +651,80 @@ fn the_script_of_the_auditor_refuses_what_is_no_key() {
         assert_eq!(run(&[&key.to_string()]), (2, says.to_owned()));
     }
 }
+
+both!(
+    what_the_program_exports_is_read_by_the_script_and_by_itself,
+    |db| {
+        let peer = Peer::start().await;
+        let home = Home::new(db, peer.addr(), QUICK);
+        let key = home.key("acme", "signup").await;
+        let mut daemon = home.start().await;
+        for i in 0..5 {
+            let email = format!("exported-{i}@example.org");
+            assert_eq!(daemon.sign_up(&key, &email, &["weekly"]).await.status, 202);
+        }
+        home.idle().await;
+        let public = send(daemon.addr, "GET", "/.well-known/confirmd", &[], b"").await;
+        let public = public.json()["keys"][0]["vkey"]
+            .as_str()
+            .expect("a key")
+            .to_owned();
+        daemon.term();
+        assert!(daemon.wait().await.success());
+
+        let done = home.run(&["events", "export"]).await;
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        assert!(
+            !done.stdout.contains("exported-"),
+            "an address is in the export"
+        );
+        let file = home.dir.path().join("trail.ndjson");
+        std::fs::write(&file, done.stdout + "\n").expect("a file");
+        let file = file.display().to_string();
+        let (code, said) = python(&[&file, &public]);
+        let events = home.count("select size from trail_head").await;
+        assert_eq!(code, 0, "{said}");
+        assert!(
+            said.starts_with(&format!("intact: {events} events")),
+            "{said}"
+        );
+        let ours = home
+            .run(&["audit", "verify", "--file", &file, "--key", &public])
+            .await;
+        assert_eq!(ours.code, Some(0), "{}", ours.stdout);
+        let whole = home.run(&["audit", "verify"]).await;
+        assert_eq!(whole.code, Some(0), "{} {}", whole.stdout, whole.stderr);
+
+        // A consent record, by itself.
+        let proof = home
+            .run(&[
+                "subscriber",
+                "proof",
+                "exported-3@example.org",
+                "--sender",
+                "acme",
+            ])
+            .await;
+        assert_eq!(proof.code, Some(0), "{}", proof.stderr);
+        let record = home.dir.path().join("record.json");
+        std::fs::write(&record, &proof.stdout).expect("a file");
+        let record = record.display().to_string();
+        let check = ["audit", "verify", "--record", &record, "--key", &public];
+        let checked = home.run(&check).await;
+        assert_eq!(checked.code, Some(0), "{}", checked.stdout);
+        assert!(
+            checked.stdout.contains("1 mails made again"),
+            "{}",
+            checked.stdout
+        );
+        std::fs::write(&record, proof.stdout.replace("weekly news", "weekly newt"))
+            .expect("a file");
+        let checked = home.run(&check).await;
+        assert_eq!(checked.code, Some(1), "{}", checked.stdout);
+        assert!(
+            checked.stdout.starts_with("broken: record 1: "),
+            "{}",
+            checked.stdout
+        );
+    }
+);

@@ -7,7 +7,7 @@
 mod bytes;
 mod commands;
 mod edits;
-mod fixture;
+pub mod fixture;
 mod large;
 mod seeded;
 mod world;
