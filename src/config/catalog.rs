@@ -121,6 +121,7 @@ fn one_list(name: &str, mut table: Table, senders: &[String]) -> Option<List> {
     let title = table.required("title", "{ en = \"Weekly news\" }", by_language);
     let example = "{ en = \"Yes, mail me the weekly news of Acme B.V.\" }";
     let consent = table.required("consent", example, by_language);
+    let label = table.get("label", by_language);
     let default_locale = table.get("default_locale", super::kinds::id::<Locale>);
     let frequency = table.get("frequency", frequency);
     let class = table.get("class", one_of(CLASSES));
@@ -178,6 +179,7 @@ fn one_list(name: &str, mut table: Table, senders: &[String]) -> Option<List> {
         sender: sender?,
         title: title?,
         consent: consent?,
+        label: label.unwrap_or_default(),
         default_locale: default_locale?,
         frequency,
         class: class.unwrap_or_default(),

@@ -192,6 +192,9 @@ pub struct List {
     pub title: BTreeMap<Locale, String>,
     /// The words of consent, by language.
     pub consent: BTreeMap<Locale, String>,
+    /// What stands on the control of the form with which one agrees, by language, where the operator says so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub label: BTreeMap<Locale, String>,
     /// The language for those who ask for one that the list lacks.
     pub default_locale: Locale,
     /// The promised frequency (ISO 8601), as in `P7D`.

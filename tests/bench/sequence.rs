@@ -1,7 +1,8 @@
-//! Does the trail keep up? `cargo bench --bench sequence [-- SECONDS]` prints how many events wait after a minute of
-//! signups as fast as one generator makes them, and what appending costs at ten thousand, a million and ten million events.
+//! Does the trail keep up? `cargo bench --bench sequence [-- SIZE...]` prints what appending costs at these sizes (ten
+//! thousand, a million and ten million events unless others are given), and then, on top of the largest, how many events
+//! wait for their number after a minute of signups as fast as one generator makes them.
 //!
-//! On SQLite, and on PostgreSQL where `CONFIRMD_BENCH_POSTGRES` names an empty database.
+//! On SQLite, or where `CONFIRMD_BENCH_POSTGRES` names an empty database on PostgreSQL.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -29,35 +30,39 @@ mod http;
 
 const CONNECTIONS: usize = 64;
 const SIZES: [u64; 3] = [10_000, 1_000_000, 10_000_000];
+const MINUTE: Duration = Duration::from_secs(60);
 
 fn main() {
     install_crypto();
-    let seconds = std::env::args().find_map(|word| word.parse().ok());
-    let seconds = seconds.unwrap_or(60);
+    let mut sizes: Vec<u64> = std::env::args()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    if sizes.is_empty() {
+        sizes.extend(SIZES);
+    }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let dir = tempfile::tempdir().expect("a folder");
-    let sqlite = format!("sqlite:{}/confirmd.db", dir.path().display());
-    runtime.block_on(all("SQLite", &sqlite, dir.path(), seconds));
-    if let Ok(url) = std::env::var("CONFIRMD_BENCH_POSTGRES") {
-        let dir = tempfile::tempdir().expect("a folder");
-        runtime.block_on(all("PostgreSQL", &url, dir.path(), seconds));
-    }
+    let url = std::env::var("CONFIRMD_BENCH_POSTGRES");
+    let url = url.unwrap_or_else(|_| format!("sqlite:{}/confirmd.db", dir.path().display()));
+    runtime.block_on(all(&url, dir.path(), &sizes));
 }
 
-async fn all(name: &str, url: &str, dir: &Path, seconds: u64) {
-    println!("{name}");
+async fn all(url: &str, dir: &Path, sizes: &[u64]) {
     let file = dir.join("confirmd.toml");
     std::fs::write(&file, settings(url, dir)).expect("a file");
-    keeping_up(&file, url, Duration::from_secs(seconds)).await;
     let config = Config::load(Some(&file), std::iter::empty()).unwrap_or_else(|e| panic!("{e}"));
     let service = Service::open(&config, Clock::System)
         .await
         .unwrap_or_else(|e| panic!("{e:#}"));
     let flows = service.flows.clone();
     drain(&flows).await;
-    for size in SIZES {
-        appending(&flows, size).await;
+    println!("{}", flows.pool.system());
+    for size in sizes {
+        appending(&flows, *size).await;
     }
+    flows.pool.close().await;
+    drop((flows, service));
+    keeping_up(&file, url, MINUTE).await;
 }
 
 fn settings(url: &str, dir: &Path) -> String {
@@ -212,7 +217,7 @@ async fn appending(flows: &Flows, size: u64) {
         if missing == 0 {
             break;
         }
-        append(flows, missing.min(1000)).await;
+        append(flows, missing.min(5000)).await;
         drain(flows).await;
     }
     let (mut many, mut one) = (Vec::new(), Vec::new());

@@ -77,6 +77,7 @@ fn list(id: &str, en: (&str, &str), nl: (&str, &str)) -> List {
         sender: "acme".parse().unwrap(),
         title: texts(en.0, nl.0),
         consent: texts(en.1, nl.1),
+        label: Default::default(),
         default_locale: locale("en"),
         frequency: Some("P7D".to_owned()),
         class: Class::Marketing,

@@ -114,7 +114,9 @@ fn validate(file: &Value) {
 
 /// Confirmed, left with one click, signed up again; on two lists, with network facts.
 async fn anna(db: Db) -> (TestApp, String) {
-    let app = TestApp::with(db, LISTS, EVIDENCE).await;
+    let label = "[lists.weekly]\nlabel = { en = \"Sign me up\" }";
+    let lists = LISTS.replace("[lists.weekly]", label);
+    let app = TestApp::with(db, &lists, EVIDENCE).await;
     let mut body = signup("anna@example.org", &["weekly", "offers"]);
     let words = "Yes, mail me the weekly news of Acme B.V.";
     body["consent"]["text"] = words.into();
@@ -168,6 +170,11 @@ both!(a_record_shows_who_agreed_to_what_when_and_how, |db| {
     let file = answer.json();
     validate(&file);
     let verified = check(&answer.body).unwrap();
+    let labels = file["records"].as_array().unwrap().iter();
+    let labels: Vec<_> = labels
+        .map(|r| r["collection"]["control_label"].clone())
+        .collect();
+    assert_eq!(labels, [Value::Null, "Sign me up".into()]);
     let told = |v: &Verified| (v.list.to_string(), v.events, v.pending, v.mails);
     let told: Vec<_> = verified.iter().map(told).collect();
     // Offers was asked for once and never confirmed; weekly twice.

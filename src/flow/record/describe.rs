@@ -227,6 +227,11 @@ impl<'b> Told<'b> {
         form.get(name)?.as_str().map(str::to_owned)
     }
 
+    fn control_label(&self) -> Option<String> {
+        let locale = &self.wording.as_ref()?.locale;
+        self.facts.list.label.get(locale).cloned()
+    }
+
     fn collection(&self) -> Collection {
         let method = self.form("action").unwrap_or_else(|| "unknown".to_owned());
         let source = self.form("source");
@@ -243,6 +248,7 @@ impl<'b> Told<'b> {
                 _ => "not known here: the facts behind the event are erased, or of another kind",
             },
             method,
+            control_label: self.control_label(),
             at: self.at(),
             place: source.clone().filter(|source| !is_page(source)),
             source_url: source.filter(is_page),

@@ -162,6 +162,9 @@ pub struct Collection {
     pub method: String,
     /// The act in words.
     pub act: &'static str,
+    /// What stood on the control, as the list said then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_label: Option<String>,
     /// When.
     pub at: Timestamp,
     /// The page.
