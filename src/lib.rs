@@ -9,7 +9,7 @@
 //!                                             v
 //!                                           store  -- commit, ring -->  background
 //!                                                      deliver: claim -> message -> smtp -> settle
-//!                                                      sequence: numbers events; sweep: ends what is over
+//!                                                      sequence: numbers and signs; sweep: ends what is over
 //! ```
 //!
 //! | module | holds |
