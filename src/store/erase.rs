@@ -74,7 +74,7 @@ impl Tx {
               (select event from evidence where part = 'network' and kept_at < $1 order by kept_at limit $2)
             returning event";
         const WHOSE: &str = "select event.id, event.sender, event.subscriber from {set}
-            join event on event.id = s.id order by s.n";
+            join event on event.id = s.id order by event.ord";
         let deleted: Vec<(Uuid,)> = on!(self, |conn| sqlx::query_as(DELETE)
             .bind(before)
             .bind(limit)
