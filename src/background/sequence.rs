@@ -5,6 +5,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::copies::Copies;
 use super::repeat;
 use crate::flow::Flows;
@@ -89,10 +91,22 @@ impl Sequencer {
     /// # Errors
     /// When the database refuses.
     pub async fn step(&self) -> Result<bool, Error> {
+        let more = self.number().await?;
+        self.sign().await?;
+        Ok(more)
+    }
+
+    async fn number(&self) -> Result<bool, Error> {
+        match self.continues().await? {
+            true => step(&self.flows).await,
+            false => Ok(false),
+        }
+    }
+
+    async fn sign(&self) -> Result<bool, Error> {
         if !self.continues().await? {
             return Ok(false);
         }
-        let more = step(&self.flows).await?;
         match checkpoint(&self.flows).await? {
             Outcome::Broken(why) => self.sound_alarm(Alarm::Changed, Some(why)),
             Outcome::Signed(_) => {
@@ -101,7 +115,7 @@ impl Sequencer {
             }
             Outcome::NotDue => self.copy().await?,
         }
-        Ok(more)
+        Ok(false)
     }
 
     /// Signs what is not yet signed; for the moment before a stop.
@@ -117,10 +131,14 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Runs until `soft`.
-    pub async fn run(self, soft: impl Future<Output = ()>) {
-        let waits = &self.flows.event_waits;
-        repeat(&self.flows, "sequence", waits, POLL, soft, || self.step()).await;
+    /// Runs until `soft`. Numbers do not wait for signatures: what must be read back first may be much.
+    pub async fn run<S: Future<Output = ()>>(self, soft: impl Fn() -> S) {
+        let (flows, never) = (&self.flows, Notify::new());
+        let waits = &flows.event_waits;
+        tokio::join!(
+            repeat(flows, "sequence", waits, POLL, soft(), || self.number()),
+            repeat(flows, "checkpoint", &never, POLL, soft(), || self.sign()),
+        );
         if let Err(error) = self.finish().await {
             super::failed(&self.flows, "sequence", &error);
         }

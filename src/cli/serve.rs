@@ -222,7 +222,8 @@ impl Service {
         }
         if self.roles.sequence {
             let sequencer = Sequencer::new(flows.clone(), self.copies);
-            tasks.spawn("sequence", endless(sequencer.run(stop.soft())));
+            let until = stop.clone();
+            tasks.spawn("sequence", endless(sequencer.run(move || until.soft())));
             tasks.spawn("outlets", endless(self.outlets.run(stop.soft())));
         }
         if self.roles.sweep {
