@@ -284,6 +284,7 @@ impl Deliver {
             site: job.site.clone(),
             expires: job.expires,
         };
+        let named = message.lists.iter().map(|about| about.facts).collect();
         let composer = self.composer();
         if !composer.knows(&letter) {
             let read = async || {
@@ -298,7 +299,7 @@ impl Deliver {
             let source = source.ok_or("the templates of this mail were not kept")?;
             composer.learn(&source).map_err(|error| error.to_string())?;
         }
-        let composed = composer.compose_proven(&letter, &self.flows.keys().links);
+        let composed = composer.compose_proven(&letter, named, &self.flows.keys().links);
         composed.map_err(|error| error.to_string())
     }
 

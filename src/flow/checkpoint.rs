@@ -200,9 +200,7 @@ impl Keys {
     /// When a registered key is none.
     pub fn verifiers(&self, trail: &str, epoch: u64) -> Result<Vec<Verifier>, Error> {
         let origin = origin(trail, epoch);
-        let mut keys: Vec<_> = self.trail.iter().collect();
-        keys.sort_by_key(|key| !key.signs);
-        let signers = keys.iter().map(|key| Signer::new(&origin, &key.seed));
+        let signers = self.trail.iter().map(|key| Signer::new(&origin, &key.seed));
         signers
             .map(|signer| Ok(signer.map_err(unusable)?.verifier()))
             .collect()

@@ -282,6 +282,7 @@ fn read(dir: &Path, registered: &[Registered]) -> Result<Keys, KeyringError> {
         }
     }
     let links = LinkKeys::new(links);
+    trail.sort_by_key(|key| !key.signs);
     match (links, pepper, trail.iter().any(|key| key.signs)) {
         (Some(links), Some(pepper), true) => Ok(Keys {
             links,

@@ -61,7 +61,7 @@ pub struct Keys {
     pub links: LinkKeys,
     /// Makes keyed hashes.
     pub pepper: Pepper,
-    /// Sign checkpoints.
+    /// Sign checkpoints; the one that signs now comes first.
     pub trail: Vec<TrailKey>,
 }
 

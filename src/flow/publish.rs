@@ -1,8 +1,6 @@
 //! What everybody may know of the trail: the keys that sign it, and the newest checkpoint.
 
 use super::{Error, Flows};
-use crate::store;
-use crate::trail::note::Signer;
 
 /// What is public.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,19 +38,15 @@ pub async fn published(flows: &Flows) -> Result<Published, Error> {
     let checkpoint = tx.last_checkpoint().await?.map(|kept| kept.note);
     let epoch = tx.trail_head().await?.epoch;
     let all = flows.keys();
-    let mut trail: Vec<_> = all.trail.iter().collect();
-    trail.sort_by_key(|key| !key.signs);
     let mut keys = Vec::new();
     for epoch in (1..=epoch).rev() {
-        let origin = flows.origin(epoch);
-        for key in &trail {
-            let signer = Signer::new(&origin, &key.seed);
-            let signer = signer.map_err(|error| store::Error::corrupt(error.to_string()))?;
+        let verifiers = all.verifiers(&flows.settings.origin, epoch)?;
+        for (key, verifier) in all.trail.iter().zip(verifiers) {
             keys.push(PublicKey {
                 id: key.id.clone(),
                 signs: key.signs,
                 epoch,
-                vkey: signer.verifier().to_string(),
+                vkey: verifier.to_string(),
             });
         }
     }

@@ -111,13 +111,15 @@ impl Composer {
         self.write(letter, |_, _, _| Ok("*".repeat(CHARACTERS)))
     }
 
-    /// Makes the mail and says all that makes its bytes, as evidence of what was sent.
+    /// Makes the mail and says all that makes its bytes, as evidence of what was sent; `facts` names those of the letter
+    /// as they are kept.
     ///
     /// # Errors
     /// As [`Composer::compose`].
     pub fn compose_proven(
         &self,
         letter: &Letter,
+        facts: Vec<Hash>,
         keys: &LinkKeys,
     ) -> Result<(Composed, Proof), ComposeError> {
         let composed = self.compose(letter, keys)?;
@@ -126,7 +128,7 @@ impl Composer {
             kind: letter.kind,
             to: letter.to.as_str().to_owned(),
             locale: letter.locale.clone(),
-            facts: letter.facts.iter().map(|facts| facts.encode().0).collect(),
+            facts,
             pinned: letter.pinned.clone(),
             asked_at: letter.asked_at,
             site: letter.site.clone(),

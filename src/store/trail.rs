@@ -214,36 +214,6 @@ impl Tx {
             .await?);
         Ok(row.map(checkpoint))
     }
-
-    /// Returns the first checkpoint of an epoch that is at least this long.
-    pub async fn checkpoint_from(&mut self, epoch: u64, size: u64) -> Result<Option<Kept>, Error> {
-        const SQL: &str = "select epoch, size, note, signed_at, stamp from checkpoint
-            where epoch = $1 and size >= $2 order by size limit 1";
-        let row: Option<CheckpointRow> = on!(self, |conn| sqlx::query_as(SQL)
-            .bind(signed(epoch))
-            .bind(signed(size))
-            .fetch_optional(conn)
-            .await?);
-        Ok(row.map(checkpoint))
-    }
-
-    /// Returns checkpoints after one, by epoch and size, at most `limit`.
-    pub async fn checkpoints_after(
-        &mut self,
-        epoch: u64,
-        size: u64,
-        limit: i64,
-    ) -> Result<Vec<Kept>, Error> {
-        const SQL: &str = "select epoch, size, note, signed_at, stamp from checkpoint
-            where (epoch, size) > ($1, $2) order by epoch, size limit $3";
-        let rows: Vec<CheckpointRow> = on!(self, |conn| sqlx::query_as(SQL)
-            .bind(signed(epoch))
-            .bind(signed(size))
-            .bind(limit)
-            .fetch_all(conn)
-            .await?);
-        Ok(rows.into_iter().map(checkpoint).collect())
-    }
 }
 
 impl Tx {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use confirmd::background::outlets::{Outlets, Settings};
-use confirmd::flow::{checkpoint, epoch};
+use confirmd::flow::{checkpoint, epoch, keyring};
 use confirmd::lifecycle::Stop;
+use confirmd::store::keyring::Purpose;
 use confirmd::telemetry::logs;
 use confirmd::trail::note::{Checkpoint, Verifier};
 use serde_json::Value;
@@ -665,19 +666,22 @@ both!(
         assert_eq!(keys[0]["id"], registered[0]);
         assert!(verifies(&first, keys[0]["vkey"].as_str().unwrap()));
 
-        // A key that signed once is still needed.
-        let mut all = (*app.flows.keys()).clone();
-        let mut retired = all.trail[0].clone();
-        (retired.id, retired.signs) = ("retired".to_owned(), false);
-        retired.seed = Arc::new([7; 32].into());
-        all.trail.insert(0, retired);
+        // A key that signed once is still needed; the one that signs now comes first.
+        let (pool, dir) = (&app.flows.pool, app.dir.path().join("keys"));
+        let now = app.clock.now();
+        let added = keyring::add(pool, &dir, Purpose::Trail, now).await.unwrap();
+        keyring::activate(pool, &dir, &added.id, now).await.unwrap();
         let only = app.flows.keys();
-        app.flows.set_keys(all);
+        let both = keyring::open_existing(pool, &dir).await.unwrap();
+        app.flows.set_keys(both.unwrap());
         let keys = published(&app).await["keys"].take();
         let states = keys.as_array().unwrap().iter();
         let states =
             states.map(|key| (key["id"].as_str().unwrap(), key["state"].as_str().unwrap()));
-        assert!(states.eq([(registered[0].as_str(), "sign"), ("retired", "verify")]));
+        assert!(states.eq([
+            (added.id.as_str(), "sign"),
+            (registered[0].as_str(), "verify")
+        ]));
         assert_ne!(keys[0]["vkey"], keys[1]["vkey"]);
         app.flows.set_keys((*only).clone());
 
