@@ -163,15 +163,16 @@ create table tile (
     primary key (level, place)
 );
 
--- What was signed: how long the trail was, and its root.
+-- What was signed: how long the trail was, and its root. Of those over one size, the newest and the stamped ones are kept.
 create table checkpoint (
     epoch      bigint not null,
     size       bigint not null,
     note       text not null,                -- a C2SP signed note
     signed_at  timestamptz not null,
     stamp      bytea,                        -- a time stamp over the note (RFC 3161), where one was asked for
-    primary key (epoch, size)
+    primary key (epoch, size, signed_at)
 );
+create index checkpoint_stamped on checkpoint (epoch, size) where stamp is not null;
 
 -- The personal facts behind events, in parts. The event holds a commitment to each, so that a part can be erased and
 -- the rest still verifies.

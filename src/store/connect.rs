@@ -172,6 +172,8 @@ async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
         .busy_timeout(Duration::from_secs(5))
         .pragma("recursive_triggers", "on")
         .pragma("secure_delete", "on")
+        // What undoes a single statement is kept in memory, not in a file that each statement opens and closes.
+        .pragma("temp_store", "memory")
         .pragma("trusted_schema", "off");
     let writer = SqlitePoolOptions::new()
         .max_connections(1)

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
 use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::query::{Query, QueryAs};
@@ -90,22 +91,33 @@ impl Set {
         for (i, (name, column)) in self.columns.iter().enumerate() {
             let _ = match column {
                 Column::Uuid(_) | Column::Bytes(_) => {
-                    write!(picks, "unhex(value ->> {i}) as {name}, ")
+                    write!(picks, "unhex(row ->> {i}) as {name}, ")
                 }
-                _ => write!(picks, "value ->> {i} as {name}, "),
+                _ => write!(picks, "row ->> {i} as {name}, "),
             };
         }
-        let set = format!("(select {picks}key + 1 as n from json_each($1)) as s");
+        // Without the table between them, SQLite writes each row out as text once for every column that is picked.
+        let rows = "with rows as materialized (select key, value as row from json_each($1))";
+        let set = format!("({rows} select {picks}key + 1 as n from rows) as s");
         sql.replace("{set}", &set)
     }
 
     /// The rows as a JSON array of arrays, which SQLite takes as its one parameter.
     fn json_rows(&self) -> String {
         let rows = self.columns.first().map_or(0, |(_, column)| column.len());
-        let table: Vec<Vec<Value>> = (0..rows)
-            .map(|row| self.columns.iter().map(|(_, c)| c.json_at(row)).collect())
-            .collect();
-        serde_json::to_string(&table).unwrap_or_default()
+        let mut json = vec![b'['];
+        for row in 0..rows {
+            json.extend_from_slice(if row == 0 { b"[" } else { b",[" });
+            for (i, (_, column)) in self.columns.iter().enumerate() {
+                if i > 0 {
+                    json.push(b',');
+                }
+                column.write_json(row, &mut json);
+            }
+            json.push(b']');
+        }
+        json.push(b']');
+        String::from_utf8(json).unwrap_or_default()
     }
 }
 
@@ -121,26 +133,37 @@ impl Column {
         }
     }
 
-    fn json_at(&self, row: usize) -> Value {
-        let value = match self {
-            Column::Uuid(v) => v[row].map(|id| Value::from(id.simple().to_string())),
-            Column::Bytes(v) => v[row].as_ref().map(|bytes| Value::from(hex(bytes))),
-            Column::Text(v) => v[row].clone().map(Value::from),
-            Column::Int(v) => v[row].map(Value::from),
-            Column::Time(v) => v[row].map(|at| Value::from(at.as_micros())),
+    fn write_json(&self, row: usize, json: &mut Vec<u8>) {
+        let written = match self {
+            Column::Uuid(v) => v[row].map(|id| write_hex(id.as_bytes(), json)),
+            Column::Bytes(v) => v[row].as_ref().map(|bytes| write_hex(bytes, json)),
+            Column::Text(v) => v[row].as_ref().map(|text| write_value(text, json)),
+            Column::Int(v) => v[row].map(|n| write_value(&n, json)),
+            Column::Time(v) => v[row].map(|at| write_value(&at.as_micros(), json)),
             // A JSON column is TEXT: the document goes in as one string.
-            Column::Json(v) => v[row].as_ref().map(|json| Value::from(json.to_string())),
+            Column::Json(v) => v[row]
+                .as_ref()
+                .map(|doc| write_value(&doc.to_string(), json)),
         };
-        value.unwrap_or(Value::Null)
+        if written.is_none() {
+            json.extend_from_slice(b"null");
+        }
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
+fn write_value<T: Serialize + ?Sized>(value: &T, json: &mut Vec<u8>) {
+    // Texts and numbers always can be written to memory.
+    let _ = serde_json::to_writer(json, value);
+}
+
+fn write_hex(bytes: &[u8], json: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    json.push(b'"');
     for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
+        json.push(DIGITS[usize::from(byte >> 4)]);
+        json.push(DIGITS[usize::from(byte & 15)]);
     }
-    text
+    json.push(b'"');
 }
 
 macro_rules! bind_columns {

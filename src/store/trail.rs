@@ -162,12 +162,19 @@ impl Tx {
         Ok(row.map(|(seq,)| seq.unsigned_abs()))
     }
 
-    /// Keeps a checkpoint. One of the same epoch and size is written anew: while nothing happens, only its time differs.
-    /// A time stamp over what was written before goes with it, for it proves nothing of another note.
+    /// Keeps a checkpoint. While nothing happens only its time differs from the one before, which then goes, unless it
+    /// has a time stamp: that proves nothing of another note.
     pub async fn keep_checkpoint(&mut self, kept: &Kept) -> Result<(), Error> {
-        const SQL: &str = "insert into checkpoint (epoch, size, note, signed_at, stamp) values ($1, $2, $3, $4, null)
-            on conflict (epoch, size) do update
-            set note = excluded.note, signed_at = excluded.signed_at, stamp = null";
+        const BEFORE: &str =
+            "delete from checkpoint where epoch = $1 and size = $2 and stamp is null";
+        const SQL: &str =
+            "insert into checkpoint (epoch, size, note, signed_at) values ($1, $2, $3, $4)";
+        on!(self, |conn| sqlx::query(BEFORE)
+            .bind(signed(kept.epoch))
+            .bind(signed(kept.size))
+            .execute(conn)
+            .await
+            .map(drop)?);
         on!(self, |conn| sqlx::query(SQL)
             .bind(signed(kept.epoch))
             .bind(signed(kept.size))
@@ -205,10 +212,26 @@ impl Tx {
         Ok(row.is_some())
     }
 
+    /// Returns the first time-stamped checkpoint of an epoch over at least so many events.
+    pub async fn stamped_checkpoint(
+        &mut self,
+        epoch: u64,
+        size: u64,
+    ) -> Result<Option<Kept>, Error> {
+        const SQL: &str = "select epoch, size, note, signed_at, stamp from checkpoint
+            where stamp is not null and epoch = $1 and size >= $2 order by size, signed_at limit 1";
+        let row: Option<CheckpointRow> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(signed(epoch))
+            .bind(signed(size))
+            .fetch_optional(conn)
+            .await?);
+        Ok(row.map(checkpoint))
+    }
+
     /// Returns the newest checkpoint.
     pub async fn last_checkpoint(&mut self) -> Result<Option<Kept>, Error> {
         const SQL: &str = "select epoch, size, note, signed_at, stamp from checkpoint
-            order by epoch desc, size desc limit 1";
+            order by epoch desc, size desc, signed_at desc limit 1";
         let row: Option<CheckpointRow> = on!(self, |conn| sqlx::query_as(SQL)
             .fetch_optional(conn)
             .await?);
@@ -217,28 +240,28 @@ impl Tx {
 }
 
 impl Tx {
-    /// Returns checkpoints after one, by size and epoch, at most `limit`.
+    /// Returns checkpoints after one, by size, epoch and time, at most `limit`.
     pub async fn checkpoints_by_size(
         &mut self,
-        size: u64,
-        epoch: u64,
+        (size, epoch, signed_at): (u64, u64, Timestamp),
         limit: i64,
     ) -> Result<Vec<Kept>, Error> {
         const SQL: &str = "select epoch, size, note, signed_at, stamp from checkpoint
-            where (size, epoch) > ($1, $2) order by size, epoch limit $3";
+            where (size, epoch, signed_at) > ($1, $2, $3) order by size, epoch, signed_at limit $4";
         let rows: Vec<CheckpointRow> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(signed(size))
             .bind(signed(epoch))
+            .bind(signed_at)
             .bind(limit)
             .fetch_all(conn)
             .await?);
         Ok(rows.into_iter().map(checkpoint).collect())
     }
 
-    /// Returns checkpoints over at least `from` and at most `to` events, by size and epoch.
+    /// Returns checkpoints over at least `from` and at most `to` events, by size, epoch and time.
     pub async fn checkpoints_between(&mut self, from: u64, to: u64) -> Result<Vec<Kept>, Error> {
         const SQL: &str = "select epoch, size, note, signed_at, stamp from checkpoint
-            where size between $1 and $2 order by size, epoch";
+            where size between $1 and $2 order by size, epoch, signed_at";
         let rows: Vec<CheckpointRow> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(signed(from))
             .bind(signed(to))

@@ -1079,3 +1079,41 @@ fn unsigned(line: &str) -> String {
         _ => line.to_owned(),
     }
 }
+
+both!(
+    a_record_prefers_the_checkpoint_that_was_time_stamped,
+    |db| {
+        let (app, subscriber) = anna(db).await;
+        let stamp = |size: u64| {
+            let pool = app.flows.pool.clone();
+            async move {
+                let mut tx = pool.begin().await.unwrap();
+                let kept = tx.last_checkpoint().await.unwrap().unwrap();
+                assert_eq!(kept.size, size);
+                assert!(tx.keep_stamp(&kept, b"0\x01a").await.unwrap());
+                tx.commit().await.unwrap();
+                kept.note
+            }
+        };
+        let first = stamp(checkpoint(&app).await).await;
+        for name in ["ben", "cleo"] {
+            app.sign_up(&format!("{name}@example.org"), &["weekly"])
+                .await;
+            checkpoint(&app).await;
+        }
+        stamp(checkpoint(&app).await).await;
+        // Others came since; nothing of hers did.
+        let answer = fetch(&app, &subscriber, "?list=weekly").await;
+        let record = &answer.json()["records"][0];
+        assert_eq!(record["checkpoint"]["note"], first);
+        assert_eq!(record["checkpoint"]["stamp"], "MAFh");
+        check(&answer.body).unwrap();
+        // What is newer than every stamp rests on the newest checkpoint.
+        app.sign_up("anna@example.org", &["weekly"]).await;
+        checkpoint(&app).await;
+        let newer = weekly(&app, &subscriber).await;
+        let newer = &newer["records"][0]["checkpoint"];
+        assert_eq!(newer["stamp"], Value::Null);
+        assert_ne!(newer["note"], first);
+    }
+);

@@ -34,6 +34,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 use crate::domain::id::{EventId, SubscriberId};
+use crate::domain::time::Timestamp;
 use crate::store::trail::Head;
 use crate::store::{Error, Pool, Tx};
 
@@ -159,7 +160,10 @@ impl Run<'_, '_> {
     async fn begin(&mut self, since: Option<u64>) -> Result<u64, CannotVerify> {
         let Some(since) = since else { return Ok(1) };
         let mut tx = self.subject.pool.read().await?;
-        let near = tx.checkpoints_by_size(since, 0, 1).await?.pop();
+        let near = tx
+            .checkpoints_by_size((since, 0, Timestamp::from_micros(0)), 1)
+            .await?
+            .pop();
         match near {
             Some(near) if near.size == since => Ok(near.epoch),
             near => {
@@ -245,13 +249,13 @@ impl Run<'_, '_> {
             epochs: &self.epochs,
             good: since,
         };
-        let (mut size, mut epoch) = (since, 0);
+        let mut after = (since, 0, Timestamp::from_micros(0));
         loop {
             let mut tx = pool.snapshot().await?;
             let head = tx.trail_head().await?;
-            let page = tx.checkpoints_by_size(size, epoch, FEW as i64).await?;
+            let page = tx.checkpoints_by_size(after, FEW as i64).await?;
             let Some(last) = page.last() else { break };
-            (size, epoch) = (last.size, last.epoch);
+            after = (last.size, last.epoch, last.signed_at);
             let tiles = edges(&mut tx, page.iter().map(|kept| kept.size), head).await?;
             for kept in &page {
                 check.compare(kept, head, &tiles, self.report);

@@ -163,7 +163,7 @@ async fn read(
         return Ok(None);
     }
     let library = Library::read(tx, &events, named.iter().filter_map(|l| in_force.get(l))).await?;
-    let checkpoint = checkpoint(tx).await?;
+    let checkpoint = checkpoint(tx, &events).await?;
     let verifiers = match &checkpoint {
         Some(kept) => installation
             .keys
@@ -241,9 +241,16 @@ async fn events(tx: &mut Tx, wanted: &Wanted<'_>) -> Result<Vec<Opened>, store::
     Ok(events)
 }
 
-/// The newest checkpoint, unless it belongs to a trail that was lost.
-async fn checkpoint(tx: &mut Tx) -> Result<Option<Kept>, store::Error> {
+/// The first checkpoint over all these events that has a time stamp; else the newest, unless it belongs to a trail that
+/// was lost.
+async fn checkpoint(tx: &mut Tx, events: &[Opened]) -> Result<Option<Kept>, store::Error> {
     let head = tx.trail_head().await?;
+    let numbers: Option<Vec<u64>> = events.iter().map(|event| event.seq).collect();
+    if let Some(last) = numbers.and_then(|numbers| numbers.into_iter().max())
+        && let Some(stamped) = tx.stamped_checkpoint(head.epoch, last).await?
+    {
+        return Ok(Some(stamped));
+    }
     let last = tx.last_checkpoint().await?;
     Ok(last.filter(|last| last.epoch == head.epoch && last.size <= head.size))
 }

@@ -90,7 +90,7 @@ impl World {
             .collect();
         let trusted = fixture::trusted(app).await;
         let kept = tx
-            .checkpoints_by_size(0, 0, 1000)
+            .checkpoints_by_size((0, 0, Timestamp::from_seconds(0)), 1000)
             .await
             .expect("checkpoints");
         let open = |kept: trail::Kept| {
