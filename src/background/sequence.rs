@@ -44,6 +44,7 @@ pub async fn step(flows: &Flows) -> Result<bool, Error> {
     let size = head.size + leaves.len() as u64;
     tx.set_trail_head(Head { size, ..head }).await?;
     tx.commit().await?;
+    flows.written.notify_one();
     Ok(true)
 }
 

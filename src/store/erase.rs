@@ -1,5 +1,7 @@
 //! What is deleted when a person is erased. Events stay: they hold nothing personal.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::set::Set;
@@ -9,6 +11,10 @@ use crate::domain::id::{EventId, SubscriberId};
 use crate::domain::list::SenderId;
 use crate::domain::pepper::Keyed;
 use crate::domain::time::Timestamp;
+
+/// How often and after what time the log is tried again while another connection folds it.
+const ATTEMPTS: usize = 100;
+const MOMENT: Duration = Duration::from_millis(50);
 
 impl Tx {
     /// Locks the mails to a subscriber, before their mailbox: delivery locks in this order.
@@ -141,9 +147,17 @@ impl Pool {
             return Ok(true);
         };
         sqlx::query("vacuum").execute(writer).await?;
-        let (busy, _, _): (i64, i64, i64) = sqlx::query_as("pragma wal_checkpoint(truncate)")
-            .fetch_one(writer)
-            .await?;
-        Ok(busy == 0)
+        for _ in 0..ATTEMPTS {
+            let (busy, pages, _): (i64, i64, i64) =
+                sqlx::query_as("pragma wal_checkpoint(truncate)")
+                    .fetch_one(writer)
+                    .await?;
+            // Without a number of pages somebody else is folding the log, which takes a moment.
+            if pages >= 0 {
+                return Ok(busy == 0);
+            }
+            tokio::time::sleep(MOMENT).await;
+        }
+        Ok(false)
     }
 }

@@ -24,6 +24,7 @@ pub mod signup;
 pub mod subscriber;
 pub mod trail;
 mod types;
+pub mod wal;
 
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
