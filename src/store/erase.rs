@@ -62,7 +62,8 @@ impl Tx {
 
     /// Tells whether network facts are kept from before a time.
     pub async fn has_network(&mut self, before: Timestamp) -> Result<bool, Error> {
-        const SQL: &str = "select 1 from evidence where part = 'network' and kept_at < $1 limit 1";
+        const SQL: &str = "select 1 from evidence where part = 'network' and kept_at < $1
+            order by kept_at limit 1";
         let row: Option<(i32,)> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(before)
             .fetch_optional(conn)
@@ -76,8 +77,8 @@ impl Tx {
         before: Timestamp,
         limit: i64,
     ) -> Result<Vec<(EventId, SenderId, SubscriberId)>, Error> {
-        const DELETE: &str = "delete from evidence where part = 'network' and event in
-              (select event from evidence where part = 'network' and kept_at < $1 order by kept_at limit $2)
+        const DELETE: &str = "delete from evidence where (event, part) in
+              (select event, part from evidence where part = 'network' and kept_at < $1 order by kept_at limit $2)
             returning event";
         const WHOSE: &str = "select event.id, event.sender, event.subscriber from {set}
             join event on event.id = s.id order by event.ord";
@@ -99,7 +100,8 @@ impl Tx {
     }
 
     async fn delete_evidence(&mut self, id: SubscriberId) -> Result<u64, Error> {
-        const SQL: &str = "delete from evidence where subscriber = $1";
+        const SQL: &str =
+            "delete from evidence where event in (select id from event where subscriber = $1)";
         Ok(on!(self, |conn| sqlx::query(SQL)
             .bind(id.0)
             .execute(conn)

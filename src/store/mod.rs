@@ -45,6 +45,9 @@ macro_rules! on {
 }
 use on;
 
+/// How far rows that wait are counted: whoever looks at the number acts long before.
+pub const COUNTED: i64 = 100_000;
+
 /// The database.
 #[derive(Clone, Debug)]
 pub enum Pool {

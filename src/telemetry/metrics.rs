@@ -117,14 +117,22 @@ impl Metrics {
                 "relay_alarm",
                 "1 while the relay refuses what is not the fault of one mail",
             ),
-            queue: add(ours, "queue_depth", "Mails by state"),
+            queue: add(
+                ours,
+                "queue_depth",
+                "Mails by state, counted up to a hundred thousand",
+            ),
             queue_oldest: add(
                 ours,
                 "queue_oldest_seconds",
                 "Age of the oldest mail that is due, in seconds",
             ),
             events: add(ours, "trail_events", "Events that have a number"),
-            unsequenced: add(ours, "unsequenced_events", "Events that have no number yet"),
+            unsequenced: add(
+                ours,
+                "unsequenced_events",
+                "Events that have no number yet, counted up to a hundred thousand",
+            ),
             checkpoint_size: add(
                 ours,
                 "checkpoint_size",

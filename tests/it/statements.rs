@@ -107,8 +107,8 @@ async fn bring(app: &TestApp, email: &str, state: &str) {
 /// log is looked at and folded, and a new connection sets itself up. Everything else that is run meanwhile belongs to the signup.
 const APART: [&str; 8] = [
     "select id, sender, scopes, hash, created_at, revoked_at from api_key",
-    "select (select count(*) from message where state = 'queued')",
-    "select size, (select count(*) from event where seq is null) from trail_head",
+    "select\n              (select count(*) from (select due_at from message where state = 'queued'",
+    "select size, (select count(*) from (select ord from event where seq is null",
     "pragma wal_checkpoint",
     "pragma wal_autocheckpoint",
     "begin read only",
