@@ -1,12 +1,16 @@
 -- Ids are UUIDv7, keyed hashes 16 bytes, SHA-256 hashes 32 bytes. The twin of this file is
 -- migrations/sqlite/0001_initial.sql.
+--
+-- Rows that change keep room beside them (fillfactor), so that a change stays in its page. Where rows leave a partial
+-- index one after the other, what is left of them is passed over by every look at the index until a vacuum takes it
+-- away: so these tables are vacuumed often, indexes included.
 
 -- One mailbox over the whole installation. Its row is locked before anything about the mailbox is decided, and its
 -- ledger holds what the limits on confirmation mails rest on. No address is readable here.
 create table address (
     mailbox    bytea primary key check (length(mailbox) = 16),
     ledger     jsonb not null
-);
+) with (fillfactor = 80);
 
 -- One address at one sender.
 create table subscriber (
@@ -64,7 +68,8 @@ create table signup (
     attributes jsonb,
     redirect   text,
     again_of   uuid                          -- the expired signup whose page asked for this one
-);
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_cost_limit = 2000, vacuum_index_cleanup = on);
 create index signup_subscriber on signup (subscriber);
 create index signup_expiring on signup (expires_at) where ended_at is null and expires_at is not null;
 
@@ -78,7 +83,7 @@ create table signup_list (
     facts      bytea not null,               -- what the list said then
     decided_at timestamptz,
     primary key (signup, list)
-);
+) with (fillfactor = 80);
 
 -- One mail that must be sent. What makes its bytes is pinned when it is first claimed.
 create table message (
@@ -100,10 +105,10 @@ create table message (
     pinned     jsonb,                        -- link key, template, Message-ID, Date, boundary
     outcome    jsonb,                        -- of the last attempt: phase, code, enhanced code
     settled_at timestamptz
-);
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_cost_limit = 2000, vacuum_index_cleanup = on);
 create index message_due on message (due_at) where state = 'queued';
 create index message_leased on message (lease_until) where state = 'claimed';
-create index message_signup on message (signup) where signup is not null;
 create index message_subscriber on message (subscriber);
 
 -- What happened, in the order in which it was written (ord) and, once sequenced, in the order of the trail (seq).
@@ -119,7 +124,8 @@ create table event (
     message    uuid,
     leaf       bytea not null,               -- the bytes that the trail hashes; the columns before are copies of what they say
     seq        bigint unique
-);
+) with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_cost_limit = 2000, vacuum_index_cleanup = on);
 create index event_unsequenced on event (ord) where seq is null;
 create index event_subscriber on event (subscriber) where subscriber is not null;
 
@@ -151,7 +157,7 @@ create table trail_head (
     one        bigint primary key check (one = 1),
     size       bigint not null,
     epoch      bigint not null               -- goes up when the operator declares that a part of the trail was lost
-);
+) with (fillfactor = 10);
 insert into trail_head (one, size, epoch) values (1, 0, 1);
 
 -- The RFC 6962 tree over all leaves, as C2SP tiles of up to 256 hashes: level 0 holds the hashes of leaves, each level
@@ -172,10 +178,11 @@ create table checkpoint (
     stamp      bytea,                        -- a time stamp over the note (RFC 3161), where one was asked for
     primary key (epoch, size, signed_at)
 );
-create index checkpoint_stamped on checkpoint (epoch, size) where stamp is not null;
+create index checkpoint_size on checkpoint (size, epoch);
+create index checkpoint_stamped on checkpoint (signed_at) where stamp is not null;
 
 -- The personal facts behind events, in parts. The event holds a commitment to each, so that a part can be erased and
--- the rest still verifies.
+-- the rest still verifies. The parts about a subscriber are found by the subscriber's events.
 create table evidence (
     event      uuid not null,
     part       text not null check (part in ('address', 'wording', 'form', 'mail', 'request', 'network')),
@@ -185,7 +192,6 @@ create table evidence (
     kept_at    timestamptz not null,
     primary key (event, part)
 );
-create index evidence_subscriber on evidence (subscriber);
 create index evidence_network on evidence (kept_at) where part = 'network';
 
 -- What lists and senders said, by hash; words that were ever in force; the revision in force.
@@ -232,7 +238,8 @@ create table idempotency (
     fingerprint bytea not null,
     signup     uuid not null,
     created_at timestamptz not null
-);
+) with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_cost_limit = 2000, vacuum_index_cleanup = on);
 create index idempotency_old on idempotency (created_at);
 
 create table keyring (

@@ -103,7 +103,6 @@ create table message (
 ) strict, without rowid;
 create index message_due on message (due_at) where state = 'queued';
 create index message_leased on message (lease_until) where state = 'claimed';
-create index message_signup on message (signup) where signup is not null;
 create index message_subscriber on message (subscriber);
 
 -- What happened, in the order in which it was written (ord) and, once sequenced, in the order of the trail (seq).
@@ -170,10 +169,11 @@ create table checkpoint (
     stamp      blob,                         -- a time stamp over the note (RFC 3161), where one was asked for
     primary key (epoch, size, signed_at)
 ) strict, without rowid;
-create index checkpoint_stamped on checkpoint (epoch, size) where stamp is not null;
+create index checkpoint_size on checkpoint (size, epoch);
+create index checkpoint_stamped on checkpoint (signed_at) where stamp is not null;
 
 -- The personal facts behind events, in parts. The event holds a commitment to each, so that a part can be erased and
--- the rest still verifies.
+-- the rest still verifies. The parts about a subscriber are found by the subscriber's events.
 create table evidence (
     event      blob not null,
     part       text not null check (part in ('address', 'wording', 'form', 'mail', 'request', 'network')),
@@ -183,7 +183,6 @@ create table evidence (
     kept_at    integer not null,
     primary key (event, part)
 ) strict, without rowid;
-create index evidence_subscriber on evidence (subscriber);
 create index evidence_network on evidence (kept_at) where part = 'network';
 
 -- What lists and senders said, by hash; words that were ever in force; the revision in force.

@@ -5,6 +5,7 @@
 
 pub mod copies;
 pub mod deliver;
+pub mod fold;
 pub mod gauge;
 pub mod outlets;
 pub mod sequence;

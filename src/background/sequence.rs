@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::copies::Copies;
 use super::repeat;
@@ -19,32 +20,41 @@ use crate::trail::tree::{append, edge, leaf_hash};
 /// Events that one transaction numbers.
 const BATCH: i64 = 1000;
 const POLL: Duration = Duration::from_secs(1);
+/// How often events are looked for everywhere: one may be committed after others that took their places later.
+const AGAIN: Duration = Duration::from_secs(5);
+const EVERYWHERE: i64 = 0;
 
 /// Numbers events that have no number yet, at most one batch; returns whether there were any.
 ///
 /// # Errors
 /// When the database refuses; then none was numbered.
 pub async fn step(flows: &Flows) -> Result<bool, Error> {
+    Ok(number(flows, EVERYWHERE).await?.is_some())
+}
+
+/// Numbers a batch of events from a place in the order of writing on; returns the place of the first.
+async fn number(flows: &Flows, from: i64) -> Result<Option<i64>, Error> {
     // Looking is free; locking the head of the trail is a write.
-    if !flows.pool.read().await?.has_unsequenced().await? {
+    if !flows.pool.read().await?.has_unsequenced(from).await? {
         flows.metrics.unsequenced_events(0);
-        return Ok(false);
+        return Ok(None);
     }
     let mut tx = flows.pool.begin().await?;
     let head = tx.lock_trail().await?;
-    let leaves = tx.number(head.size, BATCH).await?;
-    if leaves.is_empty() {
-        return Ok(false);
-    }
+    let leaves = tx.number(head.size, from, BATCH).await?;
+    let Some(&(first, _)) = leaves.first() else {
+        return Ok(None);
+    };
     let tiles = tx.tiles(edge(head.size)).await?;
-    let hashes: Vec<_> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+    let hashes: Vec<_> = leaves.iter().map(|(_, leaf)| leaf_hash(leaf)).collect();
     let grown = append(head.size, &tiles, &hashes);
     let grown = grown.map_err(|error| Error::corrupt(error.to_string()))?;
     tx.save_tiles(&grown).await?;
     let size = head.size + leaves.len() as u64;
     tx.set_trail_head(Head { size, ..head }).await?;
     tx.commit().await?;
-    Ok(true)
+    flows.written.notify_one();
+    Ok(Some(first))
 }
 
 /// The role that numbers events and signs checkpoints.
@@ -56,6 +66,11 @@ pub struct Sequencer {
 
 #[derive(Default)]
 struct State {
+    /// Where the newest numbers were given: the place from which on events are looked for. On PostgreSQL a look passes
+    /// over what is left of every event that got its number since the last vacuum.
+    from: i64,
+    /// When events were last looked for everywhere.
+    everywhere: Option<Instant>,
     /// Whether the database continues what was signed.
     compared: bool,
     /// The checkpoint whose copy was written last.
@@ -98,9 +113,26 @@ impl Sequencer {
 
     async fn number(&self) -> Result<bool, Error> {
         match self.continues().await? {
-            true => step(&self.flows).await,
+            true => self.number_newest().await,
             false => Ok(false),
         }
+    }
+
+    async fn number_newest(&self) -> Result<bool, Error> {
+        let from = {
+            let mut state = self.state();
+            match state.everywhere.is_some_and(|at| at.elapsed() < AGAIN) {
+                true => state.from,
+                false => {
+                    state.everywhere = Some(Instant::now());
+                    EVERYWHERE
+                }
+            }
+        };
+        let first = number(&self.flows, from).await?;
+        let mut state = self.state();
+        state.from = state.from.max(first.unwrap_or(EVERYWHERE));
+        Ok(first.is_some())
     }
 
     async fn sign(&self) -> Result<bool, Error> {

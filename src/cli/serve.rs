@@ -16,7 +16,7 @@ use crate::background::copies::Copies;
 use crate::background::deliver::{self, Deliver};
 use crate::background::outlets::Outlets;
 use crate::background::sequence::Sequencer;
-use crate::background::{gauge, sweep};
+use crate::background::{fold, gauge, sweep};
 use crate::clock::Clock;
 use crate::config::{Config, Roles};
 use crate::flow::register::register;
@@ -229,6 +229,7 @@ impl Service {
         if self.roles.sweep {
             tasks.spawn("sweep", endless(sweep::run(flows.clone(), stop.soft())));
         }
+        tasks.spawn("fold", fold::run(flows.clone(), stop.soft()));
         tasks.spawn("gauge", endless(gauge::run(flows.clone(), stop.soft())));
         tasks.spawn("database", watch_database(flows.clone(), stop.clone()));
 

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{Exit, Format, open};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::store::COUNTED;
 
 /// How to print.
 #[derive(Debug, Args)]
@@ -38,7 +39,8 @@ pub async fn run(args: Stats, config: &Config) -> anyhow::Result<Exit> {
         ),
         Format::Text => {
             println!(
-                "trail       {events} events in epoch {epoch}, {unsequenced} wait for their number"
+                "trail       {events} events in epoch {epoch}, {} wait for their number",
+                counted(unsequenced)
             );
             match checkpoint {
                 Some(kept) => println!(
@@ -50,8 +52,14 @@ pub async fn run(args: Stats, config: &Config) -> anyhow::Result<Exit> {
             }
             let since = oldest.map(|at| format!(", the oldest due since {at}"));
             let since = since.unwrap_or_default();
+            let (queued, claimed) = (counted(queued), counted(claimed));
             println!("mails       {queued} queued, {claimed} being sent{since}");
         }
     }
     Ok(Exit::Done)
+}
+
+fn counted(rows: i64) -> String {
+    let more = if rows < COUNTED { "" } else { " or more" };
+    format!("{rows}{more}")
 }

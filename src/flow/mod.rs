@@ -113,6 +113,8 @@ pub struct Flows {
     pub mail_waits: Notify,
     /// Rings when an event was written.
     pub event_waits: Notify,
+    /// Rings when anything was written.
+    pub written: Notify,
     /// Rings when a checkpoint was signed.
     pub checkpoint_signed: Notify,
     /// Rings when the database failed in a way that leaves earlier writes in doubt.
@@ -197,6 +199,7 @@ impl Flows {
             metrics,
             mail_waits: Notify::new(),
             event_waits: Notify::new(),
+            written: Notify::new(),
             checkpoint_signed: Notify::new(),
             broken: Notify::new(),
             keys: RwLock::new(Arc::new(keys)),
@@ -271,6 +274,7 @@ impl Flows {
         }
         self.mail_waits.notify_one();
         self.event_waits.notify_one();
+        self.written.notify_one();
     }
 
     fn count(&self, event: &Event) {

@@ -1,5 +1,7 @@
 //! What is deleted when a person is erased. Events stay: they hold nothing personal.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::set::Set;
@@ -9,6 +11,10 @@ use crate::domain::id::{EventId, SubscriberId};
 use crate::domain::list::SenderId;
 use crate::domain::pepper::Keyed;
 use crate::domain::time::Timestamp;
+
+/// How often and after what time the log is tried again while another connection folds it.
+const ATTEMPTS: usize = 100;
+const MOMENT: Duration = Duration::from_millis(50);
 
 impl Tx {
     /// Locks the mails to a subscriber, before their mailbox: delivery locks in this order.
@@ -56,7 +62,8 @@ impl Tx {
 
     /// Tells whether network facts are kept from before a time.
     pub async fn has_network(&mut self, before: Timestamp) -> Result<bool, Error> {
-        const SQL: &str = "select 1 from evidence where part = 'network' and kept_at < $1 limit 1";
+        const SQL: &str = "select 1 from evidence where part = 'network' and kept_at < $1
+            order by kept_at limit 1";
         let row: Option<(i32,)> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(before)
             .fetch_optional(conn)
@@ -70,8 +77,8 @@ impl Tx {
         before: Timestamp,
         limit: i64,
     ) -> Result<Vec<(EventId, SenderId, SubscriberId)>, Error> {
-        const DELETE: &str = "delete from evidence where part = 'network' and event in
-              (select event from evidence where part = 'network' and kept_at < $1 order by kept_at limit $2)
+        const DELETE: &str = "delete from evidence where (event, part) in
+              (select event, part from evidence where part = 'network' and kept_at < $1 order by kept_at limit $2)
             returning event";
         const WHOSE: &str = "select event.id, event.sender, event.subscriber from {set}
             join event on event.id = s.id order by event.ord";
@@ -93,7 +100,8 @@ impl Tx {
     }
 
     async fn delete_evidence(&mut self, id: SubscriberId) -> Result<u64, Error> {
-        const SQL: &str = "delete from evidence where subscriber = $1";
+        const SQL: &str =
+            "delete from evidence where event in (select id from event where subscriber = $1)";
         Ok(on!(self, |conn| sqlx::query(SQL)
             .bind(id.0)
             .execute(conn)
@@ -141,9 +149,17 @@ impl Pool {
             return Ok(true);
         };
         sqlx::query("vacuum").execute(writer).await?;
-        let (busy, _, _): (i64, i64, i64) = sqlx::query_as("pragma wal_checkpoint(truncate)")
-            .fetch_one(writer)
-            .await?;
-        Ok(busy == 0)
+        for _ in 0..ATTEMPTS {
+            let (busy, pages, _): (i64, i64, i64) =
+                sqlx::query_as("pragma wal_checkpoint(truncate)")
+                    .fetch_one(writer)
+                    .await?;
+            // Without a number of pages somebody else is folding the log, which takes a moment.
+            if pages >= 0 {
+                return Ok(busy == 0);
+            }
+            tokio::time::sleep(MOMENT).await;
+        }
+        Ok(false)
     }
 }

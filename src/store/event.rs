@@ -1,7 +1,7 @@
 //! Events: appended by flows, numbered by the sequencer, read in the order of their numbers.
 
 use super::set::Set;
-use super::{Error, Tx, on};
+use super::{COUNTED, Error, Tx, on};
 use crate::domain::event::{Event, Sequenced};
 use crate::domain::id::SubscriberId;
 use crate::domain::list::SenderId;
@@ -45,10 +45,12 @@ impl Tx {
         self.keep_evidence(events).await
     }
 
-    /// Tells whether any event has no number yet.
-    pub async fn has_unsequenced(&mut self) -> Result<bool, Error> {
-        const SQL: &str = "select ord from event where seq is null limit 1";
+    /// Tells whether any event from a place in the order of writing on has no number yet.
+    pub async fn has_unsequenced(&mut self, from: i64) -> Result<bool, Error> {
+        const SQL: &str =
+            "select ord from event where seq is null and ord >= $1 order by ord limit 1";
         let row: Option<(i64,)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(from)
             .fetch_optional(conn)
             .await?);
         Ok(row.is_some())
@@ -103,10 +105,12 @@ impl Tx {
             .collect())
     }
 
-    /// Returns the length of the trail and how many events wait for a number.
+    /// Returns the length of the trail and how many events wait for a number, counted up to [`COUNTED`].
     pub async fn trail_length(&mut self) -> Result<(i64, i64), Error> {
-        const SQL: &str = "select size, (select count(*) from event where seq is null) from trail_head where one = 1";
+        const SQL: &str = "select size, (select count(*) from (select ord from event where seq is null limit $1) as w)
+            from trail_head where one = 1";
         Ok(on!(self, |conn| sqlx::query_as(SQL)
+            .bind(COUNTED)
             .fetch_one(conn)
             .await?))
     }

@@ -71,7 +71,7 @@ impl Tx {
     /// Returns what is kept of a subscriber.
     pub async fn evidence_of(&mut self, subscriber: SubscriberId) -> Result<Vec<Kept>, Error> {
         const SQL: &str = "select event, subscriber, part, key, body from evidence
-            where subscriber = $1 order by event, part";
+            where event in (select id from event where subscriber = $1) order by event, part";
         let rows: Vec<Row> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(subscriber.0)
             .fetch_all(conn)

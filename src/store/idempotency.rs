@@ -62,7 +62,8 @@ impl Tx {
 
     /// Tells whether there are requests from before an instant.
     pub async fn has_requests(&mut self, before: Timestamp) -> Result<bool, Error> {
-        const SQL: &str = "select created_at from idempotency where created_at < $1 limit 1";
+        const SQL: &str =
+            "select created_at from idempotency where created_at < $1 order by created_at limit 1";
         let row: Option<(Timestamp,)> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(before)
             .fetch_optional(conn)

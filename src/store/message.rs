@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::set::Set;
 use super::types::{json, keyed, named, parsed};
-use super::{Error, Tx, on};
+use super::{COUNTED, Error, Tx, on};
 use crate::domain::consent::Hash;
 use crate::domain::delivery::{About, Answer, MessageKind, MessageState, Pinned};
 use crate::domain::id::{MessageId, SignupId, SubscriberId};
@@ -309,12 +309,15 @@ impl Tx {
         rows.into_iter().map(Message::read).collect()
     }
 
-    /// Returns how many mails wait, how many are claimed, and since when the oldest has been due.
+    /// Returns how many mails wait and how many are claimed, each counted up to [`COUNTED`], and since when the oldest
+    /// has been due.
     pub async fn queue_depth(&mut self) -> Result<(i64, i64, Option<Timestamp>), Error> {
-        const SQL: &str = "select (select count(*) from message where state = 'queued'),
-              (select count(*) from message where state = 'claimed'),
-              (select min(due_at) from message where state = 'queued')";
+        const SQL: &str = "select
+              (select count(*) from (select due_at from message where state = 'queued' limit $1) as q),
+              (select count(*) from (select lease_until from message where state = 'claimed' limit $1) as c),
+              (select due_at from message where state = 'queued' order by due_at limit 1)";
         Ok(on!(self, |conn| sqlx::query_as(SQL)
+            .bind(COUNTED)
             .fetch_one(conn)
             .await?))
     }

@@ -24,6 +24,7 @@ pub mod signup;
 pub mod subscriber;
 pub mod trail;
 mod types;
+pub mod wal;
 
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
@@ -43,6 +44,9 @@ macro_rules! on {
     };
 }
 use on;
+
+/// How far rows that wait are counted: whoever looks at the number acts long before.
+pub const COUNTED: i64 = 100_000;
 
 /// The database.
 #[derive(Clone, Debug)]

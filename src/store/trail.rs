@@ -62,20 +62,27 @@ impl Tx {
         head(rows)
     }
 
-    /// Numbers up to `limit` events after `size`, in the order of their writing, and returns their bytes in that order.
-    pub async fn number(&mut self, size: u64, limit: i64) -> Result<Vec<Vec<u8>>, Error> {
+    /// Numbers up to `limit` events after `size`, from a place in the order of writing on and in that order, and returns
+    /// the place and the bytes of each.
+    pub async fn number(
+        &mut self,
+        size: u64,
+        from: i64,
+        limit: i64,
+    ) -> Result<Vec<(i64, Vec<u8>)>, Error> {
         const NUMBER: &str = "update event set seq = s.seq
             from (select ord as o, row_number() over (order by ord) + $1 as seq
-                  from (select ord from event where seq is null order by ord limit $2) as open) as s
+                  from (select ord from event where seq is null and ord >= $2 order by ord limit $3) as open) as s
             where event.ord = s.o
-            returning event.seq, event.leaf";
+            returning event.ord, event.leaf";
         let mut rows: Vec<(i64, Vec<u8>)> = on!(self, |conn| sqlx::query_as(NUMBER)
             .bind(signed(size))
+            .bind(from)
             .bind(limit)
             .fetch_all(conn)
             .await?);
-        rows.sort_unstable_by_key(|(seq, _)| *seq);
-        Ok(rows.into_iter().map(|(_, leaf)| leaf).collect())
+        rows.sort_unstable_by_key(|(ord, _)| *ord);
+        Ok(rows)
     }
 
     /// Writes how far the trail reaches; its head is locked.
@@ -204,7 +211,7 @@ impl Tx {
     /// Tells whether a checkpoint that was signed at this time or later has a time stamp.
     pub async fn has_stamp_since(&mut self, from: Timestamp) -> Result<bool, Error> {
         const SQL: &str = "select size from checkpoint where stamp is not null and signed_at >= $1
-            order by epoch desc, size desc limit 1";
+            order by signed_at limit 1";
         let row: Option<(i64,)> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(from)
             .fetch_optional(conn)

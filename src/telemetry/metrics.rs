@@ -67,6 +67,7 @@ pub struct Metrics {
     trail_alarm: Gauge,
     copies: Family<Copy, Counter>,
     gate: Gauge,
+    log: Gauge,
 }
 
 impl Metrics {
@@ -116,14 +117,22 @@ impl Metrics {
                 "relay_alarm",
                 "1 while the relay refuses what is not the fault of one mail",
             ),
-            queue: add(ours, "queue_depth", "Mails by state"),
+            queue: add(
+                ours,
+                "queue_depth",
+                "Mails by state, counted up to a hundred thousand",
+            ),
             queue_oldest: add(
                 ours,
                 "queue_oldest_seconds",
                 "Age of the oldest mail that is due, in seconds",
             ),
             events: add(ours, "trail_events", "Events that have a number"),
-            unsequenced: add(ours, "unsequenced_events", "Events that have no number yet"),
+            unsequenced: add(
+                ours,
+                "unsequenced_events",
+                "Events that have no number yet, counted up to a hundred thousand",
+            ),
             checkpoint_size: add(
                 ours,
                 "checkpoint_size",
@@ -145,6 +154,11 @@ impl Metrics {
                 "Checkpoints handed to a place outside, by how that ended",
             ),
             gate: add(ours, "gate_waiting", "Requests that wait for a commit"),
+            log: add(
+                ours,
+                "sqlite_log_pages",
+                "Pages in SQLite's write-ahead log when it was looked at",
+            ),
             registry,
         }
     }
@@ -259,6 +273,11 @@ impl Metrics {
         self.gate.set(requests);
     }
 
+    /// Sets how many pages SQLite's write-ahead log has.
+    pub fn log_pages(&self, pages: i64) {
+        self.log.set(pages);
+    }
+
     /// Writes all metrics in OpenMetrics text; serve it as [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut out = String::new();
@@ -326,6 +345,7 @@ mod tests {
         metrics.trail_alarm(true);
         metrics.checkpoint_copy("endpoint", "failed");
         metrics.gate_waiting(2);
+        metrics.log_pages(5);
         let text = metrics.encode();
         for line in [
             "process_start_time_seconds 1700000000",
@@ -349,6 +369,7 @@ mod tests {
             "confirmd_trail_alarm 1",
             "confirmd_checkpoint_copies_total{outlet=\"endpoint\",outcome=\"failed\"} 1",
             "confirmd_gate_waiting 2",
+            "confirmd_sqlite_log_pages 5",
             "# EOF",
         ] {
             assert!(

@@ -23,6 +23,7 @@ mod network;
 mod one_click;
 mod outlets;
 mod pages;
+mod plans;
 mod readonly;
 mod receipt;
 mod record;

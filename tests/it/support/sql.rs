@@ -56,6 +56,46 @@ pub async fn rows(url: &str, query: &str) -> Vec<String> {
     rows
 }
 
+/// Says how the database would run a statement whose values it does not know: steps on SQLite, JSON on PostgreSQL.
+pub async fn plan(url: &str, statement: &str) -> Vec<String> {
+    match connect(url).await {
+        Db::Sqlite(mut db) => {
+            let query = AssertSqlSafe(format!("explain query plan {statement}"));
+            let steps = sqlx::query(query).fetch_all(&mut db).await;
+            let steps = steps.unwrap_or_else(|error| panic!("{statement}: {error}"));
+            steps.iter().map(|step| step.get("detail")).collect()
+        }
+        Db::Postgres(mut db) => {
+            // Small tables are read whole and joined by hash where that is cheaper: the question is whether it must be.
+            let values = (1..100).take_while(|n| statement.contains(&format!("${n}")));
+            let nulls = vec!["null"; values.count()].join(", ");
+            let arguments = if nulls.is_empty() {
+                nulls
+            } else {
+                format!("({nulls})")
+            };
+            for text in [
+                "set plan_cache_mode = force_generic_plan".to_owned(),
+                "set enable_seqscan = off".to_owned(),
+                "set enable_hashjoin = off".to_owned(),
+                "set enable_mergejoin = off".to_owned(),
+                format!("prepare asked as {statement}"),
+            ] {
+                let done = sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut db).await;
+                done.unwrap_or_else(|error| panic!("{statement}: {error}"));
+            }
+            let explain = format!("explain (format json, costs off) execute asked{arguments}");
+            let rows = sqlx::raw_sql(AssertSqlSafe(explain))
+                .fetch_all(&mut db)
+                .await;
+            let rows = rows.unwrap_or_else(|error| panic!("{statement}: {error}"));
+            rows.iter()
+                .map(|row| row.get_unchecked::<String, _>(0))
+                .collect()
+        }
+    }
+}
+
 /// Runs statements.
 pub async fn execute(url: &str, statement: &str) -> Result<u64, String> {
     let statement = AssertSqlSafe(statement.to_owned());

@@ -1,0 +1,122 @@
+//! SQLite's write-ahead log is folded into the file beside the commits, and kept short.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::{REST, failed};
+use crate::flow::Flows;
+use crate::store::Error;
+use crate::store::wal::{Length, Wal};
+
+/// Pages (of 4 KiB) after which the log is folded: the fewer the times, the fewer pages are written twice.
+const MANY: i64 = 4_000;
+/// Pages that are folded between two commits without being felt.
+const FEW: i64 = 64;
+/// Pages after which readers are made to wait.
+const MOST: i64 = 64_000;
+/// How often folding beside the commits is tried before commits must wait.
+const ROUNDS: usize = 4;
+/// Time between two looks while commits go on.
+const PAUSE: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_secs(1);
+
+/// The role that folds.
+pub struct Fold {
+    flows: Arc<Flows>,
+    wal: Wal,
+    pinned: AtomicBool,
+}
+
+impl Fold {
+    /// Takes folding over from the connection that writes; there is nothing to do on PostgreSQL.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn new(flows: Arc<Flows>) -> Result<Option<Self>, Error> {
+        let wal = Wal::take_over(&flows.pool).await?;
+        let pinned = AtomicBool::new(false);
+        Ok(wal.map(|wal| Self { flows, wal, pinned }))
+    }
+
+    /// Folds the log if it is long; returns whether it could be kept short.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn step(&self) -> Result<bool, Error> {
+        let mut length = self.wal.length().await?;
+        if length.left() >= MANY {
+            length = self.fold().await?;
+        }
+        self.flows.metrics.log_pages(length.pages);
+        let short = length.pages < MOST || length.left() == 0;
+        self.tell(!short, length);
+        Ok(short)
+    }
+
+    async fn fold(&self) -> Result<Length, Error> {
+        let mut length = self.wal.fold().await?;
+        for _ in 1..ROUNDS {
+            if length.left() <= FEW {
+                break;
+            }
+            length = self.wal.fold().await?;
+        }
+        match length.pages < MOST {
+            true => self.wal.fold_up().await,
+            false => self.wal.empty().await,
+        }
+    }
+
+    async fn repeat(&self) {
+        loop {
+            let rest = match self.step().await {
+                Ok(true) => PAUSE,
+                Ok(false) => REST,
+                Err(error) => {
+                    failed(&self.flows, "fold", &error);
+                    REST
+                }
+            };
+            tokio::time::sleep(rest).await;
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => {}
+                () = self.flows.written.notified() => {}
+            }
+        }
+    }
+
+    /// Says once that a reader keeps the log long, and once that it no longer does.
+    fn tell(&self, pinned: bool, length: Length) {
+        let before = self.pinned.swap(pinned, Ordering::Relaxed);
+        if pinned && !before {
+            let Length { pages, folded } = length;
+            tracing::warn!(
+                pages,
+                folded,
+                "a reader keeps SQLite's write-ahead log from being folded: it grows"
+            );
+        } else if before && !pinned {
+            tracing::info!("SQLite's write-ahead log is short again");
+        }
+    }
+}
+
+/// Folds until `soft`.
+///
+/// # Errors
+/// When folding cannot be taken over.
+pub async fn run(flows: Arc<Flows>, soft: impl Future<Output = ()>) -> Result<(), Error> {
+    match Fold::new(flows).await? {
+        Some(fold) => {
+            tokio::select! {
+                () = soft => {}
+                () = fold.repeat() => {}
+            }
+            fold.wal.close().await;
+        }
+        None => soft.await,
+    }
+    Ok(())
+}

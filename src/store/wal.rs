@@ -1,0 +1,92 @@
+//! SQLite's write-ahead log, folded into the file while commits go on.
+//!
+//! SQLite itself folds inside the commit that fills the log, which then waits for the disk. A daemon takes that over
+//! with a connection of its own; commands leave it as it is.
+
+use std::time::Duration;
+
+use sqlx::SqlitePool;
+use sqlx::sqlite::SqlitePoolOptions;
+
+use super::{Error, Pool};
+
+/// How long folding waits for readers, while commits wait for it.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// The log of one SQLite file, and the connection that folds it.
+#[derive(Debug)]
+pub struct Wal {
+    writer: SqlitePool,
+    own: SqlitePool,
+}
+
+/// How long the log is, in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// Pages in the log.
+    pub pages: i64,
+    /// Of these, pages that the file has.
+    pub folded: i64,
+}
+
+impl Length {
+    /// Returns how many pages the file does not have yet.
+    pub fn left(self) -> i64 {
+        self.pages - self.folded
+    }
+}
+
+impl Wal {
+    /// Takes folding over from the connection that writes. PostgreSQL has no log of ours.
+    pub async fn take_over(pool: &Pool) -> Result<Option<Self>, Error> {
+        let Pool::Sqlite { writer, .. } = pool else {
+            return Ok(None);
+        };
+        let options = writer.connect_options().as_ref().clone();
+        let own = SqlitePoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connect_with(options.busy_timeout(PATIENCE))
+            .await?;
+        sqlx::query("pragma wal_autocheckpoint = 0")
+            .execute(writer)
+            .await?;
+        let writer = writer.clone();
+        Ok(Some(Self { writer, own }))
+    }
+
+    /// Returns how long the log is.
+    pub async fn length(&self) -> Result<Length, Error> {
+        self.run("pragma wal_checkpoint(noop)").await
+    }
+
+    /// Folds what no reader needs in the log. Nobody waits for it.
+    pub async fn fold(&self) -> Result<Length, Error> {
+        self.run("pragma wal_checkpoint(passive)").await
+    }
+
+    /// Folds what is left between two commits, so that the next one begins the log anew. Commits wait, readers do not.
+    pub async fn fold_up(&self) -> Result<Length, Error> {
+        let _between_commits = self.writer.acquire().await?;
+        self.fold().await
+    }
+
+    /// Folds everything and makes the log empty; commits and readers wait for each other, though not for long.
+    pub async fn empty(&self) -> Result<Length, Error> {
+        let _between_commits = self.writer.acquire().await?;
+        self.run("pragma wal_checkpoint(truncate)").await
+    }
+
+    /// Closes its own connection.
+    pub async fn close(&self) {
+        self.own.close().await;
+    }
+
+    async fn run(&self, pragma: &'static str) -> Result<Length, Error> {
+        let (_busy, pages, folded) = sqlx::query_as::<_, (i64, i64, i64)>(pragma)
+            .fetch_one(&self.own)
+            .await?;
+        Ok(Length { pages, folded })
+    }
+}
