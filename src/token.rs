@@ -78,6 +78,12 @@ impl Purpose {
             Purpose::Receipt => "/r/",
         }
     }
+
+    /// Returns the purpose under whose path another path lies, and the rest of it.
+    pub fn of_path(path: &str) -> Option<(Self, &str)> {
+        let below = |purpose: Self| Some((purpose, path.strip_prefix(purpose.path())?));
+        Self::ALL.into_iter().find_map(below)
+    }
 }
 
 /// The id of a link key, as eight hexadecimal digits.

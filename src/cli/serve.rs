@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Roles};
 use crate::flow::register::register;
 use crate::flow::{Flows, keyring};
-use crate::http::{App, listen, ops, router};
+use crate::http::{App, Pages, listen, ops, service};
 use crate::lifecycle::{self, Ended, Stop, Tasks};
 use crate::message::Composer;
 use crate::smtp::Relay;
@@ -120,6 +120,7 @@ impl Service {
         bound: Option<Listeners>,
     ) -> anyhow::Result<Self> {
         let templates = templates(config)?;
+        let pages = Pages::prepare(templates.clone()).context("templates")?;
         let relay = Relay::new(relay(config)).context("smtp")?;
         let location = open::location(config)?;
         let lock = lock(&location)?;
@@ -145,7 +146,7 @@ impl Service {
             poll: config.delivery.poll,
             waiting,
         };
-        let composer = Arc::new(Composer::new(templates.clone(), public_url));
+        let composer = Arc::new(Composer::new(templates, public_url));
         let deliver = Deliver::new(flows.clone(), relay, composer, delivery).await?;
         let outlets = Outlets::new(flows.clone(), outlets(config)).context("trail")?;
         let Listeners { http, ops } = match bound {
@@ -156,7 +157,7 @@ impl Service {
             },
         };
         Ok(Self {
-            app: App::new(flows.clone(), templates, public_url, trusted, waiting),
+            app: App::new(flows.clone(), pages, public_url, trusted, waiting),
             deliver: Arc::new(deliver),
             outlets: Arc::new(outlets),
             keys_dir: config.keys.dir.clone(),
@@ -210,7 +211,7 @@ impl Service {
         let flows = self.flows.clone();
         if self.roles.http {
             let (soft, hard) = (stop.soft(), stop.hard());
-            let public = router(self.app.clone());
+            let public = service(self.app.clone());
             tasks.spawn(
                 "http",
                 listen::serve(self.http, public, self.limits, soft, hard),
@@ -260,11 +261,12 @@ impl Parts {
     pub async fn reload(&self, config: &Config) -> anyhow::Result<()> {
         let flows = &self.flows;
         let templates = templates(config)?;
+        let pages = Pages::prepare(templates.clone()).context("templates")?;
         let keys = keyring::open_existing(&flows.pool, &self.keys_dir).await?;
         let in_force = register(&flows.pool, config.catalog(), flows.clock.now()).await?;
-        let composer = Composer::new(templates.clone(), &self.public_url);
+        let composer = Composer::new(templates, &self.public_url);
         self.deliver.set_composer(Arc::new(composer)).await?;
-        self.app.set_templates(templates);
+        self.app.set_pages(pages);
         if let Some(keys) = keys {
             flows.set_keys(keys);
         }

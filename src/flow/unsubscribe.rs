@@ -10,8 +10,9 @@ use super::{Flows, mail};
 use crate::domain::delivery::{About, MessageKind};
 use crate::domain::event::EventKind;
 use crate::domain::id::{SubscriberId, SubscriptionId};
+use crate::domain::pepper::Keyed;
 use crate::domain::subscription::{Move, State};
-use crate::store::subscriber::{Subscriber, Subscription};
+use crate::store::subscriber::Subscription;
 use crate::store::{Error, Tx};
 
 /// After this time a further press says that somebody still mails a person who left.
@@ -74,34 +75,25 @@ pub async fn unsubscribe(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Out
     let now = flows.clock.now();
     let mut tx = flows.pool.begin().await?;
     let targets = targets(&mut tx, &batch).await?;
-    let ids: Vec<SubscriptionId> = targets.values().map(|s| s.id).collect();
-    let owners: Vec<SubscriberId> = targets.values().map(|s| s.subscriber).collect();
-    let people: BTreeMap<SubscriberId, Subscriber> = tx
-        .subscribers(&owners)
-        .await?
-        .into_iter()
-        .map(|person| (person.id, person))
-        .collect();
-    let mailboxes = people.values().map(|person| person.mailbox).collect();
-    tx.lock_mailboxes(&mailboxes).await?;
     let mut work = Work::default();
-    for subscription in tx.subscriptions(&ids).await? {
-        work.put(subscription);
+    for subscription in targets.values() {
+        work.put(subscription.clone());
     }
+    let mailboxes = mailboxes(&mut tx, &batch, &targets).await?;
 
     let in_force = flows.in_force();
     let mut outcomes = Vec::with_capacity(batch.len());
     for press in &batch {
         let target = targets.get(&press.subscription);
         let current = target.and_then(|t| work.subscription(t.subscriber, &t.list).cloned());
-        let person = current.as_ref().and_then(|c| people.get(&c.subscriber));
-        let (Some(current), Some(person)) = (current, person) else {
+        let Some(current) = current else {
             outcomes.push(Outcome::Unknown);
             continue;
         };
         let Some(entry) = in_force.catalog.list(&current.list) else {
             return Err(Error::corrupt("a subscription's list was never registered"));
         };
+        let sender = &entry.facts.list.sender;
         let was = current.state;
         let left = work.move_subscription(
             &flows,
@@ -109,7 +101,7 @@ pub async fn unsubscribe(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Out
             Move::Unsubscribe,
             current.clone(),
             |mut event| {
-                event.sender = Some(person.sender.clone());
+                event.sender = Some(sender.clone());
                 event.with("how", press.how.as_str())
             },
         );
@@ -122,16 +114,17 @@ pub async fn unsubscribe(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Out
             closed: entry.closed,
         };
         if left {
-            let goodbye = press.how == How::Page
+            let wanted = press.how == How::Page
                 && entry.facts.list.goodbye
                 && matches!(was, State::Confirmed | State::Attested);
-            if goodbye {
+            let mailbox = mailboxes.get(&current.subscriber).filter(|_| wanted);
+            if let Some(mailbox) = mailbox {
                 work.mails.push(mail(
                     MessageKind::Goodbye,
                     now,
-                    &person.sender,
-                    person.id,
-                    person.mailbox,
+                    sender,
+                    current.subscriber,
+                    *mailbox,
                     None,
                     vec![About {
                         list: current.list,
@@ -139,12 +132,13 @@ pub async fn unsubscribe(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Out
                     }],
                 ));
             }
+            let goodbye = mailbox.is_some();
             outcomes.push(Outcome::Left { view, goodbye });
         } else {
             let repeated = now.since(current.since) > REPEATED_AFTER;
             if repeated {
                 let event = flows
-                    .event(EventKind::UnsubscribeRepeated, now, Some(&person.sender))
+                    .event(EventKind::UnsubscribeRepeated, now, Some(sender))
                     .list(&current.list)
                     .subscriber(current.subscriber)
                     .with("how", press.how.as_str());
@@ -157,12 +151,13 @@ pub async fn unsubscribe(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Out
     Ok(outcomes)
 }
 
-/// Finds the subscription that each link means now: its own, or that of the same address after an erasure.
+/// Locks and finds the subscription that each link means now: its own, or that of the same address after an erasure.
 async fn targets(
     tx: &mut Tx,
     batch: &[Press],
 ) -> Result<BTreeMap<SubscriptionId, Subscription>, Error> {
     let ids: Vec<SubscriptionId> = batch.iter().map(|press| press.subscription).collect();
+    tx.lock_mailboxes_of_subscriptions(&ids).await?;
     let found = tx.subscriptions(&ids).await?;
     let mut targets: BTreeMap<_, _> = found.into_iter().map(|s| (s.id, s)).collect();
     let missing = ids.into_iter().filter(|id| !targets.contains_key(id));
@@ -170,6 +165,8 @@ async fn targets(
     if !missing.is_empty() {
         let heirs = tx.subscriptions_after_erasure(&missing).await?;
         let ids: Vec<_> = heirs.iter().filter_map(|(_, heir)| *heir).collect();
+        // They are locked already, but for those that came since the first lock was asked for.
+        tx.lock_mailboxes_of_subscriptions(&ids).await?;
         let found = tx.subscriptions(&ids).await?;
         for (old, heir) in heirs {
             if let Some(subscription) = found.iter().find(|s| Some(s.id) == heir) {
@@ -178,4 +175,20 @@ async fn targets(
         }
     }
     Ok(targets)
+}
+
+/// Finds the mailboxes to which a goodbye may go: only who pressed on the page gets one.
+async fn mailboxes(
+    tx: &mut Tx,
+    batch: &[Press],
+    targets: &BTreeMap<SubscriptionId, Subscription>,
+) -> Result<BTreeMap<SubscriberId, Keyed>, Error> {
+    let by_page = batch.iter().filter(|press| press.how == How::Page);
+    let owners = by_page.filter_map(|press| targets.get(&press.subscription));
+    let owners: Vec<SubscriberId> = owners.map(|target| target.subscriber).collect();
+    if owners.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let people = tx.subscribers(&owners).await?.into_iter();
+    Ok(people.map(|person| (person.id, person.mailbox)).collect())
 }

@@ -46,8 +46,7 @@ struct Changed {
 impl Work {
     /// Locks the mailboxes of signups, then reads what belongs to these signups.
     pub async fn lock_signups(flows: &Flows, tx: &mut Tx, ids: &[SignupId]) -> Result<Self, Error> {
-        let mailboxes = tx.signups(ids).await?.iter().map(|s| s.mailbox).collect();
-        let ledgers = tx.lock_mailboxes(&mailboxes).await?;
+        let ledgers = tx.lock_mailboxes_of_signups(ids).await?;
         let mut work = Self::read_signups(flows, tx, ids).await?;
         work.ledgers = ledgers;
         Ok(work)

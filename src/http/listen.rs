@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Response, StatusCode, header};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -23,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use crate::telemetry::logs::field;
 
@@ -35,6 +34,23 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 /// The address of the other end of the connection, as an extension of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
+
+/// What answers requests, as a [`axum::Router`] does.
+pub trait App:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> App for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
 
 /// What one listener grants its clients.
 #[derive(Clone, Copy, Debug)]
@@ -56,9 +72,9 @@ pub struct Limits {
 ///
 /// # Errors
 /// When the listener can never accept again.
-pub async fn serve(
+pub async fn serve<S: App>(
     listener: TcpListener,
-    app: Router,
+    app: S,
     limits: Limits,
     soft: impl Future<Output = ()>,
     hard: impl Future<Output = ()>,
@@ -154,10 +170,10 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-fn connection(
+fn connection<S: App>(
     stream: TcpStream,
     peer: SocketAddr,
-    app: Router,
+    app: S,
     limits: Limits,
 ) -> http1::Connection<
     TokioIo<TcpStream>,
@@ -177,22 +193,25 @@ fn connection(
         .serve_connection(TokioIo::new(stream), service)
 }
 
-async fn answer(
-    app: Router,
+async fn answer<S: App>(
+    app: S,
     request: Request<Incoming>,
     peer: SocketAddr,
     within: Duration,
 ) -> Result<Response<Body>, Infallible> {
-    let complete = Arc::new(AtomicBool::new(request.body().is_end_stream()));
-    let mut request = request.map(|inner| {
-        let complete = complete.clone();
-        Body::new(Watched { inner, complete })
+    let complete = (!request.body().is_end_stream()).then(Arc::<AtomicBool>::default);
+    let mut request = request.map(|inner| match &complete {
+        None => Body::empty(),
+        Some(complete) => Body::new(Watched {
+            inner,
+            complete: complete.clone(),
+        }),
     });
     request.extensions_mut().insert(Peer(peer));
     if let Ok(answered) = timeout(within, app.oneshot(request)).await {
         return answered;
     }
-    let status = match complete.load(Ordering::Relaxed) {
+    let status = match complete.is_none_or(|complete| complete.load(Ordering::Relaxed)) {
         true => StatusCode::SERVICE_UNAVAILABLE,
         false => StatusCode::REQUEST_TIMEOUT,
     };

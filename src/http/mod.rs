@@ -17,6 +17,8 @@ mod page;
 mod problem;
 mod well_known;
 
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
@@ -27,7 +29,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ipnet::IpNet;
 use tokio::time::Instant;
+use tower::{Service, ServiceExt, service_fn};
 
+pub use self::page::Pages;
 pub use self::page::record::render as render_record;
 
 use self::problem::Problem;
@@ -35,7 +39,7 @@ use crate::domain::list::Sender;
 use crate::flow::api_key::Known;
 use crate::flow::gate::Gate;
 use crate::flow::{Flows, confirm, decline, signup, unsubscribe};
-use crate::template::Templates;
+use crate::token::Purpose;
 
 /// What handlers need.
 pub struct App {
@@ -45,7 +49,7 @@ pub struct App {
     declines: Gate<decline::Press, decline::Outcome>,
     unsubscribes: Gate<unsubscribe::Press, unsubscribe::Outcome>,
     keys: Known,
-    templates: RwLock<Arc<Templates>>,
+    pages: RwLock<Arc<Pages>>,
     public_url: String,
     trusted_proxies: Vec<IpNet>,
 }
@@ -57,7 +61,7 @@ impl App {
     /// a request came from is believed.
     pub fn new(
         flows: Arc<Flows>,
-        templates: Arc<Templates>,
+        pages: Pages,
         public_url: &str,
         trusted_proxies: Vec<IpNet>,
         waiting: usize,
@@ -68,23 +72,20 @@ impl App {
             declines: Gate::open(flows.clone(), waiting, decline::decline),
             unsubscribes: Gate::open(flows.clone(), waiting, unsubscribe::unsubscribe),
             keys: Known::default(),
-            templates: RwLock::new(templates),
+            pages: RwLock::new(Arc::new(pages)),
             public_url: public_url.trim_end_matches('/').to_owned(),
             trusted_proxies,
             flows,
         })
     }
 
-    /// Puts other templates in force.
-    pub fn set_templates(&self, templates: Arc<Templates>) {
-        *self
-            .templates
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = templates;
+    /// Puts the pages of other templates in force.
+    pub fn set_pages(&self, pages: Pages) {
+        *self.pages.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pages);
     }
 
-    fn templates(&self) -> Arc<Templates> {
-        self.templates
+    fn pages(&self) -> Arc<Pages> {
+        self.pages
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -97,8 +98,27 @@ impl App {
     }
 }
 
-/// Builds the public routes.
-pub fn router(app: Arc<App>) -> Router {
+/// Builds the public service: the routes, and before them the door that turns away whoever brings no link of ours.
+pub fn service(
+    app: Arc<App>,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
+    let routes = routes(app.clone());
+    service_fn(move |mut request: Request| {
+        let (app, routes) = (app.clone(), routes.clone());
+        async move {
+            let began = Instant::now();
+            match page::link::check(&app, &mut request) {
+                Some((route, refused)) => {
+                    let route = Cow::Borrowed(route);
+                    Ok(sealed(&app, route, request.method(), began, refused))
+                }
+                None => routes.oneshot(request).await,
+            }
+        }
+    })
+}
+
+fn routes(app: Arc<App>) -> Router {
     let api = Router::new()
         .route("/v1/signups", post(api::signups::create))
         .route("/v1/lists", get(api::lists::index))
@@ -108,21 +128,22 @@ pub fn router(app: Arc<App>) -> Router {
             get(api::record::index),
         )
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
+    let link = page::link::route;
     let pages = Router::new()
         .route(
-            "/c/{token}",
+            link(Purpose::Confirm),
             get(page::confirm::show).post(page::confirm::press),
         )
         .route("/c/{token}/again", post(page::confirm::again))
         .route(
-            "/d/{token}",
+            link(Purpose::Decline),
             get(page::decline::show).post(page::decline::press),
         )
         .route(
-            "/u/{token}",
+            link(Purpose::Unsubscribe),
             get(page::unsubscribe::show).post(page::unsubscribe::press),
         )
-        .route("/r/{token}", get(page::receipt::show))
+        .route(link(Purpose::Receipt), get(page::receipt::show))
         .method_not_allowed_fallback(page::method_not_allowed);
     Router::new()
         .merge(api)
@@ -139,14 +160,27 @@ async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {
     }
 }
 
-/// Counts and times each request by its route, never by its path, and sets the headers that every answer carries.
 async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let method: Method = request.method().clone();
+    let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = next.run(request).await;
+    let response = next.run(request).await;
+    let route = route.map_or(Cow::Borrowed("unmatched"), |route| {
+        Cow::Owned(route.as_str().to_owned())
+    });
+    sealed(&app, route, &method, began, response)
+}
+
+/// Counts and times an answer by its route, never by its path, and sets the headers that every answer carries.
+fn sealed(
+    app: &App,
+    route: Cow<'static, str>,
+    method: &Method,
+    began: Instant,
+    mut response: Response,
+) -> Response {
     let metrics = &app.flows.metrics;
-    metrics.request(route.as_ref(), &method, response.status(), began.elapsed());
+    metrics.request(route, method, response.status(), began.elapsed());
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),

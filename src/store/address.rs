@@ -7,8 +7,16 @@ use serde_json::Value;
 use super::set::Set;
 use super::types::{json, keyed};
 use super::{Error, Tx};
+use crate::domain::id::{SignupId, SubscriptionId};
 use crate::domain::limits::Ledger;
 use crate::domain::pepper::Keyed;
+
+/// One text for both databases, and what locks its rows where rows are locked.
+macro_rules! locking {
+    ($sql:literal) => {
+        ($sql, concat!($sql, " for update"))
+    };
+}
 
 impl Tx {
     /// Locks mailboxes in the order of their keys, making those that are new, and reads their ledgers.
@@ -34,14 +42,54 @@ impl Tx {
         &mut self,
         mailboxes: &BTreeSet<Keyed>,
     ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
-        const LOCK: &str = "select mailbox, ledger from address
-            where mailbox in (select s.mailbox from {set}) order by mailbox for update";
-        if let Tx::Sqlite(_) = self {
-            // The transaction holds the one write lock that there is.
-            return self.ledgers(mailboxes).await;
-        }
+        let texts = locking!(
+            "select mailbox, ledger from address
+            where mailbox in (select s.mailbox from {set}) order by mailbox"
+        );
         let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
-        ledgers(self.rows(LOCK, set).await?)
+        self.lock(texts, set).await
+    }
+
+    /// Locks the mailboxes of signups in the order of their keys and reads their ledgers.
+    pub async fn lock_mailboxes_of_signups(
+        &mut self,
+        ids: &[SignupId],
+    ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
+        let texts = locking!(
+            "select mailbox, ledger from address where mailbox in
+              (select signup.mailbox from {set} join signup on signup.id = s.id) order by mailbox"
+        );
+        let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
+        self.lock(texts, set).await
+    }
+
+    /// Locks the mailboxes of subscriptions, of erased ones those of the same addresses, in the order of their keys.
+    pub async fn lock_mailboxes_of_subscriptions(
+        &mut self,
+        ids: &[SubscriptionId],
+    ) -> Result<(), Error> {
+        let texts = locking!(
+            "select mailbox, ledger from address where mailbox in
+              (select p.mailbox from {set} join subscription n on n.id = s.id join subscriber p on p.id = n.subscriber
+              union all select p.mailbox from {set} join tombstone t on t.subscription = s.id
+                join subscriber p on p.sender = t.sender and p.identity = t.identity) order by mailbox"
+        );
+        let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
+        self.lock(texts, set).await?;
+        Ok(())
+    }
+
+    async fn lock(
+        &mut self,
+        (sqlite, postgres): (&'static str, &'static str),
+        set: Set,
+    ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
+        let sql = match self {
+            // The transaction holds the one write lock that there is.
+            Tx::Sqlite(_) => sqlite,
+            Tx::Postgres(_) => postgres,
+        };
+        ledgers(self.rows(sql, set).await?)
     }
 
     /// Reads the ledgers of mailboxes without locking them.

@@ -3,11 +3,11 @@
 //! Labels are closed sets: `&'static str` names of enums, configured senders, matched route patterns. Nothing that a
 //! stranger sends becomes a label.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::Duration;
 
-use axum::extract::MatchedPath;
 use axum::http::{Method, StatusCode};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -36,8 +36,8 @@ labels! {
     Reason { reason: &'static str }
     Message { kind: &'static str, outcome: &'static str }
     How { how: &'static str }
-    Request { route: String, method: &'static str, status_class: &'static str }
-    Route { route: String }
+    Request { route: Cow<'static, str>, method: &'static str, status_class: &'static str }
+    Route { route: Cow<'static, str> }
     Failure { phase: &'static str, class: &'static str }
     State { state: &'static str }
     Copy { outlet: &'static str, outcome: &'static str }
@@ -201,15 +201,14 @@ impl Metrics {
         self.repeated.inc();
     }
 
-    /// Counts an answered request; without a matched route it is `unmatched`, for a path may hold a token.
+    /// Counts an answered request by the pattern of its route; a path may hold a token.
     pub fn request(
         &self,
-        route: Option<&MatchedPath>,
+        route: Cow<'static, str>,
         method: &Method,
         status: StatusCode,
         took: Duration,
     ) {
-        let route = route.map_or("unmatched", MatchedPath::as_str).to_owned();
         let request = Request {
             route: route.clone(),
             method: known(method),
@@ -334,7 +333,12 @@ mod tests {
         metrics.unsubscribe("one_click");
         metrics.unsubscribe_repeated();
         let brew = Method::from_bytes(b"BREW").unwrap();
-        metrics.request(None, &brew, StatusCode::NOT_FOUND, Duration::from_millis(3));
+        metrics.request(
+            "unmatched".into(),
+            &brew,
+            StatusCode::NOT_FOUND,
+            Duration::from_millis(3),
+        );
         metrics.smtp_failure("rcpt", "transient");
         metrics.relay_alarm(true);
         metrics.queue_depth("queued", 7);

@@ -166,9 +166,11 @@ impl Templates {
     }
 
     fn find(&self, locale: &Locale) -> (&Locale, &Language) {
-        [locale.clone(), locale.base(), Locale::english()]
-            .iter()
-            .find_map(|locale| self.languages.get_key_value(locale))
+        let languages = &self.languages;
+        languages
+            .get_key_value(locale)
+            .or_else(|| languages.get_key_value(&locale.base()))
+            .or_else(|| languages.get_key_value(&Locale::english()))
             .expect("English is built in")
     }
 }

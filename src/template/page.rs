@@ -295,3 +295,14 @@ pub enum Problem {
     /// No such page.
     NotFound,
 }
+
+impl Problem {
+    /// Every problem, in the order of its declaration.
+    pub const ALL: [Problem; 5] = [
+        Problem::BadLink,
+        Problem::Method,
+        Problem::TooLarge,
+        Problem::Unavailable,
+        Problem::NotFound,
+    ];
+}

@@ -1,9 +1,13 @@
-//! Nobody learns from a signup what is known of an address: the statements, their rows and the answer are the same.
+//! The statements behind a request. Nobody learns from a signup what is known of an address: the statements, their rows
+//! and the answer are the same. A press reads and writes nothing twice; what is forged reads nothing.
 
 use confirmd::flow::api_key::Scope;
+use confirmd::token::Purpose;
 
-use crate::support::app::{Db, TestApp, both, signup};
+use crate::support::app::{Db, TestApp, both, path, signup};
 use crate::support::http::{Response, send};
+use crate::support::links::forged;
+use crate::support::mail;
 use crate::support::out;
 use crate::support::serve::{Serve, Statement};
 
@@ -103,8 +107,9 @@ async fn bring(app: &TestApp, email: &str, state: &str) {
     }
 }
 
-/// Statements that are no part of a signup: API keys are looked up once a second, queues are measured every ten, SQLite's
-/// log is looked at and folded, and a new connection sets itself up. Everything else that is run meanwhile belongs to the signup.
+/// Statements that are no part of a request: API keys are looked up once a second, queues are measured every ten, SQLite's
+/// log is looked at and folded, and a new connection sets itself up. Everything else that is run meanwhile belongs to the
+/// request.
 const APART: [&str; 8] = [
     "select id, sender, scopes, hash, created_at, revoked_at from api_key",
     "select\n              (select count(*) from (select due_at from message where state = 'queued'",
@@ -116,7 +121,7 @@ const APART: [&str; 8] = [
     "PRAGMA journal_mode = ",
 ];
 
-fn of_the_signup(statements: Vec<Statement>) -> Vec<Statement> {
+fn of_the_request(statements: Vec<Statement>) -> Vec<Statement> {
     let apart = |s: &Statement| APART.iter().any(|text| s.text.starts_with(text));
     let statements = statements.into_iter();
     statements.filter(|s| !apart(s)).collect()
@@ -147,7 +152,7 @@ both!(a_signup_runs_the_same_statements_whatever_is_known, |db| {
         ];
         let body = signup(email, &["weekly"]).to_string();
         let answer = send(serve.addr, "POST", "/v1/signups", &headers, body.as_bytes()).await;
-        let statements = of_the_signup(serve.statements_until("signup.accepted"));
+        let statements = of_the_request(serve.statements_until("signup.accepted"));
         (bytes(&answer), statements)
     };
     let expected = sign_up("first.of.all@example.org").await;
@@ -163,3 +168,73 @@ both!(a_signup_runs_the_same_statements_whatever_is_known, |db| {
         }
     }
 });
+
+/// What each statement does to which table.
+fn acts(statements: Vec<Statement>) -> Vec<String> {
+    let statements = of_the_request(statements).into_iter();
+    // PostgreSQL runs the end of a transaction as a statement of its own.
+    let statements = statements.filter(|statement| statement.text != "COMMIT");
+    let act = |statement: Statement| {
+        let words: Vec<_> = statement.text.split_whitespace().collect();
+        let at = words
+            .iter()
+            .position(|w| ["from", "into", "update"].contains(w));
+        format!("{} {}", words[0], at.map_or("", |at| words[at + 1]))
+    };
+    statements.map(act).collect()
+}
+
+both!(
+    a_press_reads_and_writes_each_table_once_and_a_forged_link_none,
+    |db| {
+        let mut app = TestApp::start(db).await;
+        let mail = app.mail_for("press@example.org", &["weekly"]).await;
+        app.end().await;
+        let mut serve = Serve::start(&app);
+        let addr = serve.addr;
+        for purpose in Purpose::ALL {
+            for method in ["GET", "HEAD", "POST"] {
+                let answer = send(addr, method, &forged(purpose.path()), &[], b"list=all").await;
+                let refused = if (purpose, method) == (Purpose::Receipt, "POST") {
+                    405
+                } else {
+                    404
+                };
+                assert_eq!(answer.status, refused, "{method} {}", purpose.path());
+            }
+        }
+        let confirm = mail.confirm();
+        let shown = send(addr, "GET", path(&confirm), &[], b"").await;
+        assert_eq!(shown.status, 200, "{}", shown.body);
+        let pressed = send(addr, "POST", path(&confirm), &[], b"list=all").await;
+        assert_eq!(pressed.status, 200, "{}", pressed.body);
+        let read = ["select signup", "select signup_list", "select subscription"];
+        let wrote = [
+            "update address",
+            "insert subscription",
+            "update signup_list",
+            "update signup",
+            "insert event",
+            "insert evidence",
+        ];
+        let show = [&read[..], &["select address"]].concat();
+        let press = [&["select address"], &read[..], &wrote].concat();
+        let ran = acts(serve.statements_until("subscription.confirmed"));
+        assert_eq!(ran, [show, press].concat());
+
+        let leave = mail::links(&pressed.body, "/u/").pop().expect("a way out");
+        let form = b"List-Unsubscribe=One-Click";
+        assert_eq!(
+            send(addr, "POST", path(&leave), &[], form).await.status,
+            200
+        );
+        let ran = acts(serve.statements_until("subscription.unsubscribed"));
+        let leaving = [
+            "select address",
+            "select subscription",
+            "insert subscription",
+            "insert event",
+        ];
+        assert_eq!(ran, leaving);
+    }
+);

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 
-use super::{Token, claims, failed, is_one_click, link, page};
+use super::{Link, failed, is_one_click, link, page};
 use crate::domain::consent::Network;
 use crate::domain::frequency::Frequency;
 use crate::domain::id::SignupId;
@@ -29,15 +29,11 @@ use crate::token::{Claims, Purpose};
 /// Shows the signup as it stands. Changes nothing, unless its only list lets the link itself confirm.
 pub async fn show(
     State(app): State<Arc<App>>,
-    Token(token): Token,
+    Link { claims, token }: Link,
     From(network): From,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let claims = match claims(&app, Purpose::Confirm, &token, &headers) {
-        Ok(claims) => claims,
-        Err(response) => return *response,
-    };
     let id = SignupId(claims.subject);
     let view = match view::signup(&app.flows, id).await {
         Ok(Some(view)) => view,
@@ -59,15 +55,11 @@ pub async fn show(
 /// Takes the yes: `list=<id>`, repeatable, or `list=all`; with one list an empty form means it.
 pub async fn press(
     State(app): State<Arc<App>>,
-    Token(token): Token,
+    Link { claims, token }: Link,
     From(network): From,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let claims = match claims(&app, Purpose::Confirm, &token, &headers) {
-        Ok(claims) => claims,
-        Err(response) => return *response,
-    };
     let id = SignupId(claims.subject);
     let form = lenient(body).await;
     // A mail program that presses "unsubscribe" on this link must not subscribe anybody; what was cut off could be that.
@@ -91,13 +83,9 @@ pub async fn press(
 /// Asks for a new mail where the link has expired.
 pub async fn again(
     State(app): State<Arc<App>>,
-    Token(token): Token,
+    Link { claims, token }: Link,
     headers: HeaderMap,
 ) -> Response {
-    let claims = match claims(&app, Purpose::Confirm, &token, &headers) {
-        Ok(claims) => claims,
-        Err(response) => return *response,
-    };
     match ask_again::again(&app.flows, SignupId(claims.subject)).await {
         Ok(ask_again::Outcome::OnItsWay(view)) => {
             ended(&app, StatusCode::OK, &view, Ended::Mailed, None)

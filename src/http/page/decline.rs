@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::{Token, claims, done, face, failed, is_one_click, page};
+use super::{Link, done, face, failed, is_one_click, page};
 use crate::domain::id::SignupId;
 use crate::domain::list::ListId;
 use crate::domain::signup::{Decline, ListState, Refuse};
@@ -21,13 +21,9 @@ use crate::token::Purpose;
 /// Shows what a no would do. Changes nothing.
 pub async fn show(
     State(app): State<Arc<App>>,
-    Token(token): Token,
+    Link { claims, token }: Link,
     headers: HeaderMap,
 ) -> Response {
-    let claims = match claims(&app, Purpose::Decline, &token, &headers) {
-        Ok(claims) => claims,
-        Err(response) => return *response,
-    };
     let view = match view::signup(&app.flows, SignupId(claims.subject)).await {
         Ok(Some(view)) => view,
         Ok(None) => return unknown(&app, &headers),
@@ -55,14 +51,10 @@ pub async fn show(
 /// `hold=all`; everything else is the mail program's own press.
 pub async fn press(
     State(app): State<Arc<App>>,
-    Token(token): Token,
+    Link { claims, token }: Link,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let claims = match claims(&app, Purpose::Decline, &token, &headers) {
-        Ok(claims) => claims,
-        Err(response) => return *response,
-    };
     let wish = wish(&lenient(body).await.bytes);
     let press = Press {
         signup: SignupId(claims.subject),

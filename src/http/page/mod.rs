@@ -2,79 +2,37 @@
 
 pub mod confirm;
 pub mod decline;
+pub mod link;
+mod prepared;
 pub mod receipt;
 pub mod record;
 pub mod unsubscribe;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
+pub use self::prepared::Pages;
+
+use self::link::Link;
 use super::App;
 use crate::domain::list::Sender;
 use crate::domain::locale::Locale;
 use crate::flow;
-use crate::template::{Page, Problem, ProblemPage, SenderFace};
-use crate::token::{Claims, Purpose};
-
-/// The token of a link, exactly as its path spells it: percent-encoded it is another text, and none of ours.
-pub struct Token(String);
-
-impl<S: Send + Sync> FromRequestParts<S> for Token {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let token = parts.uri.path().split('/').nth(2);
-        Ok(Self(token.unwrap_or_default().to_owned()))
-    }
-}
+use crate::template::{Page, Problem, SenderFace};
+use crate::token::Purpose;
 
 /// Renders a page with the headers that every page has.
 fn page<P: Page>(app: &App, status: StatusCode, locale: &Locale, content: &P) -> Response {
-    let templates = app.templates();
-    let html = match templates.page(locale, content) {
-        Ok(html) => html,
-        Err(error) => {
+    app.pages()
+        .render(status, locale, content)
+        .unwrap_or_else(|error| {
             tracing::error!(error = %error, "a page cannot be rendered");
-            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-        }
-    };
-    let mut response = (status, Html(html)).into_response();
-    let policy = format!(
-        "default-src 'none'; style-src '{}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-        templates.style_hash()
-    );
-    let headers = response.headers_mut();
-    if let Ok(policy) = HeaderValue::from_str(&policy) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    }
-    let language = templates.language(locale).as_str();
-    if let Ok(language) = HeaderValue::from_str(language) {
-        headers.insert(header::CONTENT_LANGUAGE, language);
-    }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    }
-    response
-}
-
-/// Reads the token of a link, before anything else is looked at.
-///
-/// # Errors
-/// The page that says no more than that this is no link of ours.
-fn claims(
-    app: &App,
-    purpose: Purpose,
-    token: &str,
-    headers: &HeaderMap,
-) -> Result<Claims, Box<Response>> {
-    let claims = app.flows.keys().links.verify(purpose, token);
-    claims.map_err(|_| Box::new(bad_link(app, headers)))
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        })
 }
 
 fn bad_link(app: &App, headers: &HeaderMap) -> Response {
@@ -91,19 +49,14 @@ fn failed(app: &App, error: &flow::Error, headers: &HeaderMap) -> Response {
 }
 
 fn problem(app: &App, status: StatusCode, headers: &HeaderMap, problem: Problem) -> Response {
-    let content = ProblemPage {
-        sender: None,
-        problem,
-    };
-    page(app, status, &asked_locale(headers), &content)
+    app.pages().problem(status, &asked_locale(headers), problem)
 }
 
 /// Says that there is no such page, or, where it looks like one of our links, that this is none.
 pub fn not_found(app: &App, uri: &Uri, headers: &HeaderMap) -> Response {
-    let is_link = |purpose: &Purpose| uri.path().starts_with(purpose.path());
-    match Purpose::ALL.iter().any(is_link) {
-        true => bad_link(app, headers),
-        false => problem(app, StatusCode::NOT_FOUND, headers, Problem::NotFound),
+    match Purpose::of_path(uri.path()) {
+        Some(_) => bad_link(app, headers),
+        None => problem(app, StatusCode::NOT_FOUND, headers, Problem::NotFound),
     }
 }
 

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use super::unsubscribe::gone;
-use super::{Token, claims, face, failed, link, page};
+use super::{Link, face, failed, link, page};
 use crate::domain::consent::Hash;
 use crate::domain::frequency::Frequency;
 use crate::domain::id::SignupId;
@@ -21,13 +21,9 @@ use crate::token::Purpose;
 /// Shows what one signup agreed to. Changes nothing.
 pub async fn show(
     State(app): State<Arc<App>>,
-    Token(token): Token,
+    Link { claims, .. }: Link,
     headers: HeaderMap,
 ) -> Response {
-    let claims = match claims(&app, Purpose::Receipt, &token, &headers) {
-        Ok(claims) => claims,
-        Err(response) => return *response,
-    };
     match receipt::receipt(&app.flows, SignupId(claims.subject)).await {
         Ok(Some(receipt)) => as_recorded(&app, receipt),
         Ok(None) => gone(&app, StatusCode::NOT_FOUND, &headers),

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::{Token, asked_locale, claims, done, face, failed, page};
+use super::{Link, asked_locale, done, face, failed, page};
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::{Move, Step, step};
 use crate::flow::unsubscribe::{How, Outcome, Press};
@@ -20,13 +20,9 @@ use crate::token::Purpose;
 /// Shows what would be left. Changes nothing.
 pub async fn show(
     State(app): State<Arc<App>>,
-    Token(token): Token,
+    Link { claims, token }: Link,
     headers: HeaderMap,
 ) -> Response {
-    let claims = match claims(&app, Purpose::Unsubscribe, &token, &headers) {
-        Ok(claims) => claims,
-        Err(response) => return *response,
-    };
     let id = SubscriptionId(claims.subject);
     match view::subscription(&app.flows, id).await {
         Ok(Some(view)) => {
@@ -51,14 +47,10 @@ pub async fn show(
 /// Unsubscribes, in force before the answer: any body, or none, will do. Our own page sends `by=page`.
 pub async fn press(
     State(app): State<Arc<App>>,
-    Token(token): Token,
+    Link { claims, .. }: Link,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let claims = match claims(&app, Purpose::Unsubscribe, &token, &headers) {
-        Ok(claims) => claims,
-        Err(response) => return *response,
-    };
     let by_page = |(name, value): &(String, String)| name == "by" && value == "page";
     let how = match pairs(&lenient(body).await.bytes).iter().any(by_page) {
         true => How::Page,
