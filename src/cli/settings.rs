@@ -54,7 +54,8 @@ pub(super) fn settings(config: &Config) -> Settings {
         keep_ip: config.evidence.ip,
         keep_user_agent: config.evidence.user_agent,
         lease_margin: config.delivery.lease_margin,
-        after_data: times.data + times.body + times.dot,
+        // a relay that takes commands at once is sent DATA with the first
+        after_data: times.mail + times.rcpt + times.data + times.body + times.dot,
         keep_network: config.evidence.keep_network,
         keep_requests: config.idempotency.keep,
         origin: origin(config),

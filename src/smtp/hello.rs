@@ -3,8 +3,6 @@
 use lettre::transport::smtp::authentication::Mechanism;
 use smtp_proto::{AUTH_LOGIN, AUTH_PLAIN, EXT_PIPELINING, EXT_START_TLS, EhloResponse};
 
-use super::wire::Heard;
-
 /// What the relay says that it can do.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Capabilities {
@@ -14,9 +12,9 @@ pub(super) struct Capabilities {
 }
 
 impl Capabilities {
-    /// Reads the last reply, which must be the one to EHLO.
-    pub(super) fn read(heard: &Heard) -> Capabilities {
-        let Ok(hello) = EhloResponse::parse(&mut heard.bytes().iter()) else {
+    /// Reads the reply to EHLO.
+    pub(super) fn read(reply: &[u8]) -> Capabilities {
+        let Ok(hello) = EhloResponse::parse(&mut reply.iter()) else {
             return Capabilities::default();
         };
         let mechanism = |bit, mechanism| (hello.auth() & bit != 0).then_some(mechanism);

@@ -1,13 +1,15 @@
 //! Hands mails to an SMTP relay, phase by phase, and says exactly what became of each.
 //!
-//! [`Relay`] keeps the connections, `open` makes them, `session` speaks the dialogue through lettre, `wire` is the byte stream beneath
-//! lettre (bounded, in step, plain or TLS), and [`Verdict`] is the table from "phase and cause" to "what to do next".
+//! [`Relay`] keeps the connections, `open` makes them with lettre, `session` speaks the transactions, `wire` is the byte
+//! stream beneath both (bounded, in step, plain or TLS), and [`Verdict`] is the table from "phase and cause" to "what to do
+//! next".
 #![expect(
     missing_docs,
     reason = "phases, timeouts and causes carry the names that RFC 5321 gives them"
 )]
 
 mod hello;
+mod lent;
 mod open;
 mod reply;
 mod session;

@@ -1,9 +1,12 @@
 //! Opens a session: connect, encrypt, greet, log in.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use lettre::transport::smtp::{
-    authentication::Credentials, client::AsyncSmtpConnection, commands::Auth, extension::ClientId,
+    authentication::{Credentials, Mechanism},
+    client::AsyncSmtpConnection,
+    commands::Auth,
+    extension::ClientId,
 };
 use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
@@ -16,7 +19,8 @@ use tokio_rustls::TlsConnector;
 use super::{
     Cause, Phase, Reply, Timeouts, Tls,
     hello::Capabilities,
-    session::{Fault, Session, positive},
+    lent::Lent,
+    session::{Fault, Session, accept, within},
     wire::Wire,
 };
 
@@ -45,90 +49,92 @@ impl Session {
             )
             .await?;
         }
-        positive(
+        accept(
             Phase::Greeting,
             within(target.timeouts.greeting, Phase::Greeting, wire.hear()).await?,
         )?;
         if target.tls == Tls::Starttls {
             wire = starttls(wire, target).await?;
         }
-        // lettre takes the last reply heard, to the connection or to STARTTLS, for its greeting, and says EHLO
-        let heard = wire.heard();
-        let hello = AsyncSmtpConnection::connect_with_transport(Box::new(wire), &target.hello);
-        let connection = match timeout(limit, hello).await {
-            Ok(hello) => hello.map_err(|error| Fault {
-                phase: Phase::Hello,
-                cause: Cause::from(&error),
-            })?,
-            // lettre answers a refusal with QUIT and waits: the refusal is what counts
-            Err(_) => {
-                let refusal = heard.reply().filter(|reply| reply.class() > 3);
-                return Err(Fault {
-                    phase: Phase::Hello,
-                    cause: refusal.map_or(Cause::Timeout, Cause::Reply),
-                });
-            }
-        };
-        let capabilities = Capabilities::read(&heard);
-        let mut session = Session {
-            connection,
-            capabilities,
-            timeouts: target.timeouts,
-            begun: 0,
-        };
-        if let Some((username, password)) = &target.credentials {
-            session
-                .log_in(Credentials::new(
-                    username.clone(),
-                    password.expose_secret().to_owned(),
-                ))
-                .await?;
-        }
-        Ok(session)
+        let lent = Lent::new(wire);
+        let capabilities = greet(&lent, target).await?;
+        let wire = lent.back().expect("lettre's connection is dropped");
+        Ok(Session::new(wire, capabilities, target.timeouts))
     }
+}
 
-    /// Logs in step by step; lettre's own `auth` waits for a reply to QUIT after a refusal.
-    async fn log_in(&mut self, credentials: Credentials) -> Result<(), Fault> {
-        let fault = |cause| Fault {
-            phase: Phase::Auth,
-            cause,
-        };
-        let mechanism = self.capabilities.auth.ok_or(fault(Cause::NotOffered))?;
-        let first =
-            Auth::new(mechanism, credentials.clone(), None).map_err(|e| fault(Cause::from(&e)))?;
-        let mut response = self
-            .response(Phase::Auth, self.timeouts.hello, first)
-            .await?;
-        // LOGIN asks for the name, then for the password
-        for _ in 0..2 {
-            if !response.has_code(334) {
-                break;
-            }
-            let next = Auth::new_from_response(mechanism, credentials.clone(), &response);
-            let next = next.map_err(|e| fault(Cause::from(&e)))?;
-            response = self
-                .response(Phase::Auth, self.timeouts.hello, next)
-                .await?;
+/// Lets lettre say EHLO and log in.
+async fn greet(lent: &Lent, target: &Target) -> Result<Capabilities, Fault> {
+    let limit = target.timeouts.hello;
+    // lettre takes the last reply heard, to the connection or to STARTTLS, for its greeting, and says EHLO
+    let hello = AsyncSmtpConnection::connect_with_transport(Box::new(lent.clone()), &target.hello);
+    let mut connection = match timeout(limit, hello).await {
+        Ok(hello) => hello.map_err(|error| Fault {
+            phase: Phase::Hello,
+            cause: Cause::from(&error),
+        })?,
+        // lettre answers a refusal with QUIT and waits: the refusal is what counts
+        Err(_) => {
+            let refusal = lent.wire().last().filter(|reply| reply.class() > 3);
+            return Err(Fault {
+                phase: Phase::Hello,
+                cause: refusal.map_or(Cause::Timeout, Cause::Reply),
+            });
         }
-        positive(Phase::Auth, Reply::from(&response)).map(drop)
+    };
+    let capabilities = Capabilities::read(lent.wire().heard());
+    if let Some((username, password)) = &target.credentials {
+        let password = password.expose_secret().to_owned();
+        let credentials = Credentials::new(username.clone(), password);
+        log_in(&mut connection, capabilities.auth, limit, credentials).await?;
     }
+    Ok(capabilities)
+}
+
+/// Logs in step by step; lettre's own `auth` waits for a reply to QUIT after a refusal.
+async fn log_in(
+    connection: &mut AsyncSmtpConnection,
+    offered: Option<Mechanism>,
+    limit: Duration,
+    credentials: Credentials,
+) -> Result<(), Fault> {
+    let fault = |cause| Fault {
+        phase: Phase::Auth,
+        cause,
+    };
+    let mechanism = offered.ok_or(fault(Cause::NotOffered))?;
+    let mut command =
+        Auth::new(mechanism, credentials.clone(), None).map_err(|e| fault(Cause::from(&e)))?;
+    // LOGIN asks for the name, then for the password
+    for challenges in 0.. {
+        let response = timeout(limit, connection.command(command)).await;
+        let response = response.map_err(|_| fault(Cause::Timeout))?;
+        let response = response.map_err(|e| fault(Cause::from(&e)))?;
+        if challenges == 2 || !response.has_code(334) {
+            accept(Phase::Auth, Reply::from(&response))?;
+            break;
+        }
+        let next = Auth::new_from_response(mechanism, credentials.clone(), &response);
+        command = next.map_err(|e| fault(Cause::from(&e)))?;
+    }
+    Ok(())
 }
 
 /// Asks for encryption and shakes hands. What the relay offers in clear counts for nothing afterwards.
 async fn starttls(mut wire: Wire, target: &Target) -> Result<Wire, Fault> {
     let limit = target.timeouts.hello;
     let hello = format!("EHLO {}\r\n", target.hello);
-    positive(
+    accept(
         Phase::Hello,
         within(limit, Phase::Hello, wire.ask(&hello)).await?,
     )?;
-    if !Capabilities::read(&wire.heard()).starttls {
+    if !Capabilities::read(wire.heard()).starttls {
         return Err(Fault {
             phase: Phase::Tls,
             cause: Cause::NotOffered,
         });
     }
-    positive(
+    accept(
         Phase::Tls,
         within(limit, Phase::Tls, wire.ask("STARTTLS\r\n")).await?,
     )?;
@@ -176,23 +182,6 @@ async fn connect(target: &Target) -> Result<TcpStream, Fault> {
         }
     }
     Err(fault)
-}
-
-async fn within<T>(
-    limit: Duration,
-    phase: Phase,
-    step: impl Future<Output = std::io::Result<T>>,
-) -> Result<T, Fault> {
-    match timeout(limit, step).await {
-        Ok(result) => result.map_err(|error| Fault {
-            phase,
-            cause: Cause::from(&error),
-        }),
-        Err(_) => Err(Fault {
-            phase,
-            cause: Cause::Timeout,
-        }),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The connections to a relay: so many at once, kept while they are fresh, dropped whenever a dialogue broke off.
 
 use std::{
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -14,9 +15,9 @@ use tokio::{
 };
 
 use super::{
-    Cause, Outgoing, Phase, Reply, Settings, SettingsError, Tls, Verdict,
+    Cause, Outgoing, Phase, Settings, SettingsError, Tls, Verdict,
     open::Target,
-    session::{Fault, Session},
+    session::{Fault, Outcome, Session},
     tls,
 };
 
@@ -49,11 +50,6 @@ struct Kept {
     sessions: Vec<(Instant, Session)>,
     /// A task is waiting to close the ones that stay idle.
     watched: bool,
-}
-
-enum Outcome {
-    Sent(Reply),
-    Stopped,
 }
 
 impl Relay {
@@ -103,12 +99,15 @@ impl Relay {
 
     /// Sends one mail, waiting for a free connection first.
     ///
-    /// `before_data` is awaited once the relay has accepted the recipient, while the connection waits; its time is the
-    /// caller's to bound. False ends the transaction: nothing is sent. Each phase has its timeout, so that the call
-    /// ends; dropping it drops the connection, and the mail's fate is unknown unless `before_data` had not yet returned.
-    pub async fn send<F>(&self, mail: Outgoing<'_>, before_data: F) -> Verdict
+    /// `before_data` is awaited before the write that carries DATA, while the connection waits; its time is the caller's
+    /// to bound. Where the relay takes commands one by one that is after it accepted the recipient; else it is asked
+    /// before the first, and once more when a kept connection turns out to be closed. False ends the transaction: nothing
+    /// is sent. Each phase has its timeout, so that the call ends; dropping it drops the connection, and the mail's fate is
+    /// unknown unless `before_data` had not yet returned.
+    pub async fn send<F, R>(&self, mail: Outgoing<'_>, mut before_data: F) -> Verdict
     where
-        F: AsyncFnOnce() -> bool,
+        F: FnMut() -> R,
+        R: Future<Output = bool>,
     {
         debug_assert!(
             [mail.from, mail.to]
@@ -118,13 +117,12 @@ impl Relay {
         let permit = self.0.permit().await;
         // held here, so that a dropped call drops it too
         let mut slot = self.0.take();
-        let outcome = self.0.attempt(&mut slot, mail, before_data).await;
+        let outcome = self.0.attempt(&mut slot, mail, &mut before_data).await;
         let (verdict, in_step) = match outcome {
             Ok(Outcome::Sent(reply)) => (Verdict::Sent { reply }, true),
             Ok(Outcome::Stopped) => (Verdict::Stopped, reset(&mut slot).await),
             Err(fault) => {
-                let in_step = fault.leaves_connection()
-                    && (fault.phase == Phase::Dot || reset(&mut slot).await);
+                let in_step = fault.leaves_connection() && reset(&mut slot).await;
                 (Verdict::judge(fault.phase, fault.cause), in_step)
             }
         };
@@ -174,39 +172,32 @@ impl Set {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One dialogue. A kept connection may have been closed by the relay in the meantime: when its first command shows
+    /// One dialogue. A kept connection may have been closed by the relay in the meantime: when its first reply shows
     /// that, nothing was sent, and a fresh connection is tried at once.
-    async fn attempt<F>(
+    async fn attempt<F, R>(
         &self,
         slot: &mut Option<Session>,
         mail: Outgoing<'_>,
-        before_data: F,
+        before_data: &mut F,
     ) -> Result<Outcome, Fault>
     where
-        F: AsyncFnOnce() -> bool,
+        F: FnMut() -> R,
+        R: Future<Output = bool>,
     {
         if let Some(session) = slot {
-            match session.mail(mail.from).await {
-                Err(fault) if !fault.leaves_connection() && fault.cause != Cause::Timeout => {
+            match session.send(mail, before_data).await {
+                Err(fault)
+                    if fault.phase == Phase::Mail
+                        && !fault.leaves_connection()
+                        && fault.cause != Cause::Timeout =>
+                {
                     *slot = None
                 }
-                begun => begun?,
+                outcome => return outcome,
             }
         }
-        let session = match slot {
-            Some(session) => session,
-            None => {
-                let session = slot.insert(Session::open(&self.target).await?);
-                session.mail(mail.from).await?;
-                session
-            }
-        };
-        session.rcpt(mail.to).await?;
-        if !before_data().await {
-            return Ok(Outcome::Stopped);
-        }
-        session.data().await?;
-        session.text(mail.bytes).await.map(Outcome::Sent)
+        let session = slot.insert(Session::open(&self.target).await?);
+        session.send(mail, before_data).await
     }
 
     /// Takes the connection that was used last, unless even that has been idle for too long.

@@ -1,19 +1,18 @@
-//! The byte stream beneath lettre: plain or TLS, each reply whole, bounded and in step.
+//! The byte stream of a session: plain or TLS, each reply whole, bounded and in step.
 //!
-//! lettre reads replies line by line without a bound on a line, parses the whole reply again after each of its lines,
-//! and keeps bytes that came too early, be it before a TLS handshake or before a command was written. So [`Wire`] hears
-//! a reply to its end before it passes it on, and speaks only when nothing but that reply was said.
+//! lettre, which greets and logs in over it, reads replies line by line without a bound on a line, parses the whole reply
+//! again after each of its lines, and keeps bytes that came too early, be it before a TLS handshake or before a command
+//! was written. So [`Wire`] hears a reply to its end before it passes it on, and speaks only when nothing but the replies
+//! that were due was said.
 
 use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
-use lettre::transport::smtp::client::AsyncTokioStream;
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
@@ -39,37 +38,13 @@ enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// The last reply that was heard, as bytes; outlives the move of [`Wire`] into lettre.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Heard(Arc<Mutex<Vec<u8>>>);
-
-impl Heard {
-    pub(super) fn bytes(&self) -> Vec<u8> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn set(&self, reply: &[u8]) {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.clear();
-        heard.extend_from_slice(reply);
-    }
-
-    /// The codes of the last reply.
-    pub(super) fn reply(&self) -> Option<Reply> {
-        let bytes = self.bytes();
-        let line =
-            std::str::from_utf8(bytes.get(..bytes.iter().position(|&b| b == b'\r')?)?).ok()?;
-        Some(Reply::new(line.get(..3)?.parse().ok()?, line.get(4..)?))
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: Stream,
-    heard: Heard,
+    /// The last reply that was heard to its end.
+    heard: Vec<u8>,
+    /// Received and not yet heard: the replies that follow, where several commands were sent at once.
+    ahead: Vec<u8>,
     /// The line that is being heard, cut at [`LINE_KEPT`].
     line: Vec<u8>,
     /// The reply that is being heard, then passed on: whole lines, made regular.
@@ -77,45 +52,63 @@ pub(super) struct Wire {
     /// Bytes and lines received of it.
     bytes: usize,
     lines: usize,
-    /// Its last line is there: it is our turn.
+    /// Its last line is there: it is our turn, or that of the next reply.
     complete: bool,
     /// Bytes of `reply` that were passed on.
     passed: usize,
-    /// More came with the reply. The reply counts, perhaps a 250 to the dot, but nothing can follow it.
-    surplus: bool,
 }
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Wire {
         Wire {
             stream: Stream::Plain(stream),
-            heard: Heard::default(),
+            heard: Vec::new(),
+            ahead: Vec::new(),
             line: Vec::new(),
             reply: Vec::new(),
             bytes: 0,
             lines: 0,
             complete: false,
             passed: 0,
-            surplus: false,
         }
     }
 
-    pub(super) fn heard(&self) -> Heard {
-        self.heard.clone()
+    /// The last reply, as bytes.
+    pub(super) fn heard(&self) -> &[u8] {
+        &self.heard
     }
 
-    /// Hears one reply, which stays for lettre to be read again.
+    /// The codes of the last reply.
+    pub(super) fn last(&self) -> Option<Reply> {
+        let line = self.heard.split(|&b| b == b'\r').next()?;
+        let line = std::str::from_utf8(line).ok()?;
+        Some(Reply::new(line.get(..3)?.parse().ok()?, line.get(4..)?))
+    }
+
+    /// Hears the next reply. The last one of a turn stays for lettre to be read again.
     pub(super) async fn hear(&mut self) -> io::Result<Reply> {
+        if self.complete {
+            self.forget();
+        }
         poll_fn(|cx| self.poll_hear(cx)).await?;
-        self.heard.reply().ok_or_else(|| garbled("no reply code"))
+        self.last().ok_or_else(|| garbled("no reply code"))
+    }
+
+    /// Begins our turn and writes commands, all in one go.
+    pub(super) async fn say(&mut self, commands: &str) -> io::Result<()> {
+        self.write_all(commands.as_bytes()).await?;
+        self.flush().await
     }
 
     /// Writes one command and hears its reply.
     pub(super) async fn ask(&mut self, command: &str) -> io::Result<Reply> {
-        self.passed = self.reply.len();
-        self.write_all(command.as_bytes()).await?;
-        self.flush().await?;
+        self.say(command).await?;
         self.hear().await
+    }
+
+    /// Begins our turn without a word: fails when the relay said more than was due, or closed.
+    pub(super) async fn turn(&mut self) -> io::Result<()> {
+        poll_fn(|cx| Poll::Ready(self.begin(cx))).await
     }
 
     /// Shakes hands. Whatever came in clear after the last reply is refused: somebody on the way may have put it there,
@@ -133,27 +126,55 @@ impl Wire {
         Ok(Wire { stream, ..self })
     }
 
-    /// Reads until the reply is complete.
-    fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut chunk = [0; 4096];
-        while !self.complete {
-            let mut buffer = ReadBuf::new(&mut chunk);
-            ready!(self.stream.poll_read(cx, &mut buffer))?;
-            if buffer.filled().is_empty() {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-            for &byte in buffer.filled() {
-                self.take(byte)?;
-            }
+    pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match &self.stream {
+            Stream::Plain(tcp) => tcp.peer_addr(),
+            Stream::Tls(tls) => tls.get_ref().0.peer_addr(),
         }
+    }
+
+    /// Passes the reply on, once it is whole.
+    pub(super) fn poll_pass_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_hear(cx))?;
+        let rest = &self.reply[self.passed..];
+        let n = rest.len().min(buffer.remaining());
+        buffer.put_slice(&rest[..n]);
+        self.passed += n;
         Poll::Ready(Ok(()))
     }
 
-    fn take(&mut self, byte: u8) -> io::Result<()> {
-        if self.complete {
-            self.surplus = true;
-            return Ok(());
+    /// Reads until the reply is complete; what comes with its end stays ahead.
+    fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut taken = 0;
+            while !self.complete && taken < self.ahead.len() {
+                self.take(self.ahead[taken])?;
+                taken += 1;
+            }
+            self.ahead.drain(..taken);
+            if self.complete {
+                return Poll::Ready(Ok(()));
+            }
+            if ready!(self.poll_more(cx))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
         }
+    }
+
+    /// Reads what has come; 0 is the end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut chunk = [0; 4096];
+        let mut buffer = ReadBuf::new(&mut chunk);
+        ready!(self.stream.poll_read(cx, &mut buffer))?;
+        self.ahead.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    fn take(&mut self, byte: u8) -> io::Result<()> {
         self.bytes += 1;
         if self.bytes > REPLY_BYTES || self.lines >= REPLY_LINES {
             return Err(garbled("reply too long"));
@@ -197,17 +218,21 @@ impl Wire {
         self.line.clear();
         if !more {
             self.complete = true;
-            self.heard.set(&self.reply);
+            self.heard.clone_from(&self.reply);
         }
         Ok(())
     }
 
     fn in_step(&self) -> io::Result<()> {
-        if self.surplus {
-            Err(garbled("bytes after a reply"))
-        } else {
-            Ok(())
+        match self.ahead.is_empty() {
+            true => Ok(()),
+            false => Err(garbled("bytes after a reply")),
         }
+    }
+
+    fn forget(&mut self) {
+        self.reply.clear();
+        (self.bytes, self.lines, self.passed, self.complete) = (0, 0, 0, false);
     }
 
     /// Begins our turn: what the relay says now answers nothing that we asked.
@@ -216,12 +241,12 @@ impl Wire {
             return Ok(());
         }
         self.in_step()?;
-        self.reply.clear();
-        (self.bytes, self.lines, self.passed, self.complete) = (0, 0, 0, false);
-        match self.poll_hear(cx) {
+        self.forget();
+        match self.poll_more(cx) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(Ok(_)) => Err(garbled("reply out of turn")),
             Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending if self.bytes == 0 => Ok(()),
-            _ => Err(garbled("reply out of turn")),
         }
     }
 }
@@ -246,21 +271,6 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        ready!(self.poll_hear(cx))?;
-        let rest = &self.reply[self.passed..];
-        let n = rest.len().min(buffer.remaining());
-        buffer.put_slice(&rest[..n]);
-        self.passed += n;
-        Poll::Ready(Ok(()))
-    }
-}
-
 impl AsyncWrite for Wire {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -277,15 +287,6 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream.writer().poll_shutdown(cx)
-    }
-}
-
-impl AsyncTokioStream for Wire {
-    fn peer_addr(&self) -> io::Result<SocketAddr> {
-        match &self.stream {
-            Stream::Plain(tcp) => tcp.peer_addr(),
-            Stream::Tls(tls) => tls.get_ref().0.peer_addr(),
-        }
     }
 }
 
@@ -325,6 +326,27 @@ mod tests {
             arrived(&wire).await;
             let error = wire.ask("NOOP\r\n").await.unwrap_err();
             assert_eq!(Cause::from(&error), Cause::Malformed, "{early:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn replies_are_told_apart_wherever_they_are_cut() {
+        let replies = b"250-2.1.0 one\r\n250 more\r\n550 5.1.1 two\r\n354 three\r\n";
+        for cut in 0..replies.len() {
+            let (mut wire, mut relay) = greeted().await;
+            wire.say("MAIL\r\nRCPT\r\nDATA\r\n").await.unwrap();
+            let mut codes = Vec::new();
+            relay.write_all(&replies[..cut]).await.unwrap();
+            let first = replies[..cut].windows(2).filter(|w| w == b"\r\n").count();
+            for _ in 1..first {
+                codes.push(wire.hear().await.unwrap().code);
+            }
+            relay.write_all(&replies[cut..]).await.unwrap();
+            while codes.len() < 3 {
+                codes.push(wire.hear().await.unwrap().code);
+            }
+            assert_eq!(codes, [250, 550, 354], "cut at {cut}");
+            wire.turn().await.unwrap();
         }
     }
 

@@ -95,12 +95,12 @@ async fn the_work_of_a_dead_replica_is_done_by_the_other() {
     let home = Home::new(Db::Postgres, peer.addr(), QUICK);
     let key = home.key("acme", "signup").await;
     let mut dying = home.start().await;
-    peer.hold(Point::Rcpt);
+    peer.hold(Point::Ehlo);
     for i in 0..20 {
         let email = format!("left-{i}@example.org");
         assert_eq!(dying.sign_up(&key, &email, &["weekly"]).await.status, 202);
     }
-    peer.until("eight mails at RCPT", |seen| seen.waiting == 8)
+    peer.until("eight connections at EHLO", |seen| seen.waiting == 8)
         .await;
     home.until(
         "claimed mails",

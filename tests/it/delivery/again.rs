@@ -174,12 +174,21 @@ both!(
     }
 );
 
-/// A mail waits at RCPT of its relay while something happens to its signup, then goes on.
-async fn meanwhile(app: &TestApp, press: impl AsyncFnOnce(&TestApp)) {
-    app.peer.hold(Point::Rcpt);
+/// Where a mail waits that has not come to the write that carries DATA: at RCPT of a relay that takes commands one by
+/// one, else before the first.
+const POINTS: [(Point, &[&str]); 2] =
+    [(Point::Rcpt, &["8BITMIME"]), (Point::Ehlo, &["PIPELINING"])];
+
+/// A mail waits at its relay while something happens to its signup, then goes on.
+async fn meanwhile(app: &TestApp, point: Point, press: impl AsyncFnOnce(&TestApp)) {
+    if point == Point::Ehlo {
+        // it needs a connection of its own
+        app.deliver.rest().await;
+    }
+    app.peer.hold(point);
     let pressing = async {
         app.peer
-            .until("a mail at RCPT", |seen| seen.waiting == 1)
+            .until("a mail that waits", |seen| seen.waiting == 1)
             .await;
         press(app).await;
         app.peer.release();
@@ -188,14 +197,19 @@ async fn meanwhile(app: &TestApp, press: impl AsyncFnOnce(&TestApp)) {
 }
 
 both!(a_decision_between_claim_and_data_cancels_the_mail, |db| {
-    for wish in ["confirm", "no", "one_click", "leave", "hold"] {
+    let wishes = ["confirm", "no", "one_click", "leave", "hold"];
+    for (wish, (point, offer)) in wishes
+        .into_iter()
+        .flat_map(|wish| POINTS.map(|at| (wish, at)))
+    {
         let app = TestApp::with(db, LISTS, QUICK).await;
+        app.peer.offer(offer);
         let first = app.mail_for("anna@example.org", &["weekly"]).await;
         app.pass(11 * MINUTE);
         // A hold concerns every mail of the sender; the others, this list.
         let list = if wish == "hold" { "offers" } else { "weekly" };
         let second = app.sign_up("anna@example.org", &[list]).await;
-        meanwhile(&app, async |app| match wish {
+        meanwhile(&app, point, async |app| match wish {
             "no" => assert_eq!(app.press(&first.decline(), "reason=no").await.status, 200),
             "one_click" => {
                 let link = first.list_unsubscribe();
@@ -230,7 +244,12 @@ both!(a_decision_between_claim_and_data_cancels_the_mail, |db| {
         );
         // The connection was put right for the next mail.
         app.mail_for("bert@example.org", &["weekly"]).await;
-        assert_eq!(app.peer.seen(|seen| seen.connections), 1, "{wish}");
+        let connections = 1 + usize::from(point == Point::Ehlo);
+        assert_eq!(
+            app.peer.seen(|seen| seen.connections),
+            connections,
+            "{wish}"
+        );
     }
 });
 
@@ -255,7 +274,7 @@ both!(a_decision_between_two_attempts_cancels_the_second, |db| {
             };
             if held {
                 app.pass(31 * MINUTE);
-                meanwhile(&app, press).await;
+                meanwhile(&app, Point::Ehlo, press).await;
             } else {
                 press(&app).await;
                 app.pass(31 * MINUTE);

@@ -123,11 +123,15 @@ async fn started(db: crate::support::app::Db) -> TestApp {
 
 /// The relay works, and offers a login.
 fn well(app: &TestApp) {
-    misbehave(app, None);
+    misbehave(app, None, ONE_BY_ONE);
 }
 
-fn misbehave(app: &TestApp, fault: Option<(Point, Act)>) {
-    let hello = Act::reply("250-peer.test\r\n250 AUTH PLAIN");
+/// What EHLO answers, where commands go one by one and where they go at once.
+const ONE_BY_ONE: &str = "250-peer.test\r\n250 AUTH PLAIN";
+const AT_ONCE: &str = "250-peer.test\r\n250-PIPELINING\r\n250 AUTH PLAIN";
+
+fn misbehave(app: &TestApp, fault: Option<(Point, Act)>, hello: &str) {
+    let hello = Act::reply(hello);
     app.peer.script(move |moment| match &fault {
         Some((point, act)) if *point == moment.point => Some(act.clone()),
         _ => (moment.point == Point::Ehlo).then(|| hello.clone()),
@@ -147,7 +151,9 @@ fn said(event: &serde_json::Value) -> String {
 
 both!(every_answer_of_a_relay_has_its_outcome, |db| {
     let app = started(db).await;
-    for (i, row) in rows().into_iter().enumerate() {
+    let ways = [ONE_BY_ONE, AT_ONCE].into_iter();
+    let rows = ways.flat_map(|hello| rows().into_iter().map(move |row| (row, hello)));
+    for (i, (row, hello)) in rows.enumerate() {
         let name = format!("row {i}, {:?}", (row.point, &row.act));
         let email = format!("row-{i}@example.org");
         let phase = row.event.split(' ').nth(1).expect("a phase");
@@ -162,7 +168,7 @@ both!(every_answer_of_a_relay_has_its_outcome, |db| {
         );
         let before = (metric(&app, &failures).await, metric(&app, &outcomes).await);
 
-        misbehave(&app, Some((row.point, row.act.clone())));
+        misbehave(&app, Some((row.point, row.act.clone())), hello);
         let signup = app.sign_up(&email, &["weekly"]).await;
         app.deliver().await;
         assert_eq!(message(&app, &signup).await, row.message, "{name}");

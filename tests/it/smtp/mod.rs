@@ -3,6 +3,7 @@
 mod connections;
 mod encryption;
 mod phases;
+mod pipelining;
 
 use std::time::Duration;
 
@@ -38,6 +39,13 @@ fn settings(peer: &Peer) -> Settings {
             dot: limit,
         },
     }
+}
+
+/// What a relay offers that takes commands at once, and one that takes them one by one.
+const OFFERS: [&[&str]; 2] = [&["PIPELINING", "8BITMIME"], &["8BITMIME"]];
+
+async fn offering(offer: &[&str]) -> Peer {
+    Peer::build().capabilities(offer).start().await
 }
 
 fn relay(peer: &Peer) -> Relay {

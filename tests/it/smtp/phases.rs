@@ -4,24 +4,35 @@ use std::time::Duration;
 
 use confirmd::smtp::{Outgoing, Relay, Settings, Verdict};
 
-use super::{MAIL, is_sent, line, relay, send, send_bytes, settings};
+use super::{MAIL, OFFERS, is_sent, line, offering, relay, send, send_bytes, settings};
 use crate::support::peer::{Act, Peer, Point};
 
 /// Sends once with the script, checks the verdict, then once without: the next mail must go through, on
-/// `connections` connections in total.
+/// `connections` connections in total. The same whether the relay takes commands at once or one by one.
 async fn row(
-    settings: impl FnOnce(&Peer) -> Settings,
+    settings: impl Fn(&Peer) -> Settings,
     point: Point,
     act: Act,
     expected: &str,
     connections: usize,
 ) {
-    let peer = Peer::start().await;
+    for offer in OFFERS {
+        row_of(offer, &settings, point, act.clone(), expected, connections).await;
+    }
+}
+
+async fn row_of(
+    offer: &[&str],
+    settings: impl Fn(&Peer) -> Settings,
+    point: Point,
+    act: Act,
+    expected: &str,
+    connections: usize,
+) {
+    let peer = offering(offer).await;
     let relay = Relay::new(settings(&peer)).unwrap();
-    let name = format!(
-        "{point:?} {}",
-        format!("{act:?}").chars().take(60).collect::<String>()
-    );
+    let act_named = format!("{act:?}").chars().take(60).collect::<String>();
+    let name = format!("{point:?} {act_named} {}", offer[0]);
     peer.at(point, act);
     assert_eq!(
         line(send(&relay, "a@one.example").await),
@@ -146,7 +157,10 @@ async fn a_closed_connection_is_ambiguous_only_after_the_dot() {
 #[tokio::test]
 async fn a_silent_relay_is_left_at_each_phase() {
     const SHORT: Duration = Duration::from_millis(60);
-    for (point, verdict) in POINTS {
+    for (point, verdict, offer) in POINTS
+        .into_iter()
+        .flat_map(|(point, verdict)| OFFERS.map(|offer| (point, verdict, offer)))
+    {
         let short = |peer: &Peer| {
             let mut settings = settings(peer);
             let t = &mut settings.timeouts;
@@ -161,7 +175,7 @@ async fn a_silent_relay_is_left_at_each_phase() {
             *limit = SHORT;
             settings
         };
-        let peer = Peer::start().await;
+        let peer = offering(offer).await;
         let relay = Relay::new(short(&peer)).unwrap();
         peer.at(point, Act::Silence);
         assert_eq!(
@@ -213,42 +227,45 @@ async fn an_answer_that_is_not_smtp_ends_the_dialogue() {
 
 #[tokio::test]
 async fn a_reply_too_many_is_never_taken_for_the_next_one() {
+    // what comes of it where the commands go at once, and where they go one by one
     for (point, answer, expected) in [
         (
             Point::Greeting,
             "220 hello\r\n220 hello\r\n",
-            "deferred hello: malformed answer",
+            ["deferred hello: malformed answer"; 2],
         ),
         (
             Point::Ehlo,
-            "250 hello\r\n250 hello\r\n",
-            "deferred mail: malformed answer",
+            "250-PIPELINING\r\n250 hello\r\n250 hello\r\n",
+            ["deferred mail: malformed answer"; 2],
         ),
         (
             Point::Mail,
             "250 ok\r\n250 ok\r\n",
-            "deferred rcpt: malformed answer",
+            [
+                "deferred data: malformed answer",
+                "deferred rcpt: malformed answer",
+            ],
         ),
         (
             Point::Rcpt,
-            "250 ok\r\n354 go\r\n",
-            "deferred data: malformed answer",
+            "250 ok\r\n354 go\r\n354 go\r\n",
+            [
+                "deferred body: malformed answer",
+                "deferred data: malformed answer",
+            ],
         ),
         // lettre alone takes this 250 for the reply to the dot
         (
             Point::Data,
             "354 go\r\n250 ok\r\n",
-            "deferred body: malformed answer",
+            ["deferred body: malformed answer"; 2],
         ),
     ] {
-        row(
-            settings,
-            point,
-            Act::Raw(answer.as_bytes().to_vec()),
-            expected,
-            2,
-        )
-        .await;
+        for (offer, expected) in OFFERS.into_iter().zip(expected) {
+            let act = Act::Raw(answer.as_bytes().to_vec());
+            row_of(offer, settings, point, act, expected, 2).await;
+        }
     }
     // a 250 to the dot stands; what came with it costs only the connection
     let act = Act::Kept(Box::new(Act::Raw(
@@ -374,8 +391,8 @@ async fn the_text_arrives_as_it_is() {
 }
 
 #[tokio::test]
-async fn the_last_look_comes_after_rcpt_and_before_data() {
-    let peer = Peer::start().await;
+async fn the_last_look_comes_after_rcpt_where_commands_go_one_by_one() {
+    let peer = offering(OFFERS[1]).await;
     let relay = relay(&peer);
     let (from, to) = (
         "bounce@lists.example".parse().unwrap(),
@@ -403,7 +420,9 @@ async fn the_last_look_comes_after_rcpt_and_before_data() {
     assert_eq!(peer.seen(|seen| seen.connections), 1);
 
     peer.at(Point::Rcpt, Act::reply("550 5.1.1 unknown"));
-    let verdict = relay.send(mail, async || panic!("nobody asked")).await;
+    let verdict = relay
+        .send(mail, async || -> bool { panic!("nobody asked") })
+        .await;
     assert_eq!(line(verdict), "refused rcpt: 550 5.1.1");
 }
 
@@ -461,17 +480,19 @@ async fn the_last_look_may_wait_in_a_task_of_its_own() {
             "bounce@lists.example".parse().unwrap(),
             "a@one.example".parse().unwrap(),
         );
-        let (mail, yes) = (
-            Outgoing {
-                from: &from,
-                to: &to,
-                bytes: MAIL,
-            },
-            true,
-        );
-        relay.send(mail, async || asked.await == Ok(yes)).await
+        let mail = Outgoing {
+            from: &from,
+            to: &to,
+            bytes: MAIL,
+        };
+        let mut asked = Some(asked);
+        let look = || {
+            let asked = asked.take().expect("one look");
+            async move { asked.await == Ok(true) }
+        };
+        relay.send(mail, look).await
     });
-    peer.until("the recipient", |seen| seen.count("RCPT") == 1)
+    peer.until("the greeting", |seen| seen.count("EHLO") == 1)
         .await;
     assert_eq!(peer.seen(|seen| seen.count("DATA")), 0);
     answer.send(true).unwrap();

@@ -104,7 +104,7 @@ pub struct TestApp {
     /// An API key of `acme` with the scope `signup`.
     pub key: String,
     pub url: String,
-    deliver: Arc<confirmd::background::deliver::Deliver>,
+    pub deliver: Arc<confirmd::background::deliver::Deliver>,
     pub outlets: Arc<Outlets>,
     parts: Parts,
     stop: Stop,

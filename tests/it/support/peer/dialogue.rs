@@ -41,7 +41,7 @@ async fn talk(tcp: TcpStream, connection: usize, shared: Arc<Shared>) -> io::Res
         connection,
         encrypted,
         transactions: 0,
-        from: String::new(),
+        from: None,
         to: Vec::new(),
     };
     dialogue
@@ -59,7 +59,7 @@ struct Dialogue {
     connection: usize,
     encrypted: bool,
     transactions: usize,
-    from: String,
+    from: Option<String>,
     to: Vec<String>,
 }
 
@@ -112,23 +112,32 @@ impl Dialogue {
                 self.answer(Point::Auth, "235 2.7.0 welcome").await?;
             }
             "MAIL" => {
-                (self.from, self.to) = (address(line), Vec::new());
+                self.to.clear();
                 self.transactions += 1;
-                self.answer(Point::Mail, "250 2.1.0 ok").await?;
+                let taken = self.answer(Point::Mail, "250 2.1.0 ok").await?;
+                self.from = taken.then(|| address(line));
             }
             "RCPT" => {
                 self.to.push(address(line));
-                if !self.answer(Point::Rcpt, "250 2.1.5 ok").await? {
+                let usual = match self.from {
+                    Some(_) => "250 2.1.5 ok",
+                    None => "503 5.5.1 MAIL first",
+                };
+                if !self.answer(Point::Rcpt, usual).await? {
                     self.to.pop();
                 }
             }
             "DATA" => {
-                if self.answer(Point::Data, "354 go ahead").await? {
+                let usual = match self.to[..] {
+                    [] => "554 5.5.1 no valid recipients",
+                    _ => "354 go ahead",
+                };
+                if self.answer(Point::Data, usual).await? {
                     self.text().await?;
                 }
             }
             "RSET" => {
-                self.to.clear();
+                (self.from, self.to) = (None, Vec::new());
                 self.answer(Point::Rset, "250 2.0.0 ok").await?;
             }
             "QUIT" => {
@@ -190,7 +199,7 @@ impl Dialogue {
             self.shared.keep(Mail {
                 index: 0,
                 connection: self.connection,
-                envelope_from: self.from.clone(),
+                envelope_from: self.from.take().unwrap_or_default(),
                 envelope_to: std::mem::take(&mut self.to),
                 bytes,
             });
@@ -223,10 +232,10 @@ impl Dialogue {
 
     async fn perform(&mut self, act: Option<Act>, usual: &str) -> io::Result<bool> {
         match act {
-            None => self
-                .write(format!("{usual}\r\n").as_bytes())
-                .await
-                .map(|()| true),
+            None => {
+                self.write(format!("{usual}\r\n").as_bytes()).await?;
+                Ok(usual.starts_with(['2', '3']))
+            }
             Some(Act::Reply(line)) => {
                 self.write(format!("{line}\r\n").as_bytes()).await?;
                 if line.starts_with("421") {

@@ -278,6 +278,11 @@ impl Peer {
         self.script(move |moment| (moment.point == point).then(|| act.clone()));
     }
 
+    /// Replaces the lines that EHLO answers from now on.
+    pub fn offer(&self, lines: &[&str]) {
+        *lock(&self.shared.capabilities) = lines.iter().map(|line| (*line).to_owned()).collect();
+    }
+
     /// Makes each dialogue wait at a point, before the script is asked, until [`Peer::release`].
     pub fn hold(&self, point: Point) {
         self.shared.held.send_replace(Some(point));
