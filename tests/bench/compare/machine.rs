@@ -16,6 +16,8 @@ pub struct Machine {
     pub sqlite: String,
     pub postgres: String,
     pub fdatasync_ms: (f64, f64),
+    /// What else ran in the minute before: above a half the figures say little.
+    pub load: f64,
 }
 
 impl Machine {
@@ -55,6 +57,11 @@ impl Machine {
             rustc: said("rustc", &["--version"]),
             sqlite: rusqlite::version().to_owned(),
             postgres: said("psql", &["--version"]),
+            load: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .and_then(|load| load.parse().ok())
+                .unwrap_or(f64::NAN),
             fdatasync_ms: (p50.as_secs_f64() * 1000.0, p99.as_secs_f64() * 1000.0),
         }
     }

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use self::pairs::{Measure, Pair};
+
 mod daemon;
 mod floor;
 mod links;
@@ -95,10 +97,14 @@ fn main() {
         Some(Part::Sink) => return bench.runtime.block_on(sink::serve()),
         None => {}
     }
-    let mut report = report::Report::new((!words.only_a).then_some(words.out));
+    let mut report = report::Report::new(words.out);
     for (numbers, run) in rows::ALL {
         if words.rows.is_empty() || numbers.iter().any(|number| words.rows.contains(number)) {
-            report.add(run(&bench));
+            let measures = run(&bench);
+            // One side alone has no verdict.
+            if !words.only_a {
+                report.add(measures);
+            }
         }
     }
 }
@@ -108,25 +114,24 @@ impl Bench {
     /// `pair` returns one pair for each of the measures.
     fn pairs<const N: usize>(
         &self,
-        mut measures: [pairs::Measure; N],
-        mut pair: impl FnMut(&mut [pairs::Measure; N]) -> [pairs::Pair; N],
-    ) -> Vec<pairs::Measure> {
+        mut measures: [Measure; N],
+        mut pair: impl FnMut(&mut [Measure; N]) -> [Pair; N],
+    ) -> Vec<Measure> {
         const MOST: usize = 20;
         let least = if self.only_a { 1 } else { self.pairs };
         for n in 0..MOST.max(least) {
-            if n >= least && (self.only_a || !measures.iter().any(pairs::Measure::is_restless)) {
+            if n >= least && (self.only_a || !measures.iter().any(Measure::is_restless)) {
                 break;
             }
             let both = pair(&mut measures);
             for (measure, pair) in measures.iter_mut().zip(both) {
+                let Measure {
+                    row, what, unit, ..
+                } = &*measure;
+                let Pair { a, b } = pair;
                 println!(
-                    "    {} {}: {:.4} beside {:.4} {}: {:.3}",
-                    measure.row,
-                    measure.what,
-                    pair.a,
-                    pair.b,
-                    measure.unit,
-                    pair.a / pair.b
+                    "    {row} {what}: {a:.4} beside {b:.4} {unit}: {:.3}",
+                    a / b
                 );
                 measure.pairs.push(pair);
             }

@@ -11,15 +11,14 @@ use crate::plot;
 
 /// Collects measures.
 pub struct Report {
-    /// The folder of results, if any are kept.
-    out: Option<PathBuf>,
+    out: PathBuf,
     machine: Machine,
     measures: Vec<Measure>,
 }
 
 impl Report {
-    /// Looks at the machine and says what it is.
-    pub fn new(out: Option<PathBuf>) -> Self {
+    /// Takes the folder of results; looks at the machine and says what it is.
+    pub fn new(out: PathBuf) -> Self {
         let machine = Machine::here();
         println!("{}", sentence(&machine));
         Self {
@@ -35,9 +34,7 @@ impl Report {
             println!("{}", line(measure));
         }
         self.measures.extend(measures);
-        let Some(out) = &self.out else {
-            return;
-        };
+        let out = &self.out;
         std::fs::create_dir_all(out).expect("the folder of results");
         let measures = self.measures.iter().map(|measure| {
             let mut value = json!(measure);
@@ -86,18 +83,21 @@ impl Report {
 
 fn sentence(machine: &Machine) -> String {
     let Machine {
-        cpu,
-        cores,
-        kernel,
         confirmd,
         commit,
         rustc,
         sqlite,
         postgres,
-        fdatasync_ms: (p50, p99),
+        cpu,
+        cores,
+        kernel,
+        ..
     } = machine;
+    let (p50, p99) = machine.fdatasync_ms;
     format!(
-        "{confirmd} ({commit}), {rustc}, SQLite {sqlite}, {postgres}; {cores} cores of {cpu}, Linux {kernel}; fdatasync p50 {p50:.3} ms, p99 {p99:.3} ms."
+        "{confirmd} ({commit}), {rustc}, SQLite {sqlite}, {postgres}; {cores} cores of {cpu}, Linux {kernel}; \
+         fdatasync p50 {p50:.3} ms, p99 {p99:.3} ms; load before the run {:.1}.",
+        machine.load
     )
 }
 

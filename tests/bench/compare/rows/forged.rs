@@ -1,10 +1,12 @@
 //! Row 7: forged tokens refused, beside the same HTTP stack that looks at nothing.
 
+use std::time::Duration;
+
 use crate::Bench;
 use crate::daemon::{Db, Home};
 use crate::floor::http::Part;
 use crate::links;
-use crate::load;
+use crate::load::{self, Plan};
 use crate::pairs::{Measure, Pair};
 use crate::strace::Strace;
 
@@ -33,8 +35,11 @@ pub fn run(bench: &Bench) -> Vec<Measure> {
         if measures[0].notes.is_empty() && !bench.only_a {
             // SQLite locks the file by fcntl before it reads, whatever is in its cache.
             let strace = Strace::attach(daemon.pid(), "fcntl,pread64");
-            let plan = load::Plan {
-                numbers: 0..20_000,
+            let numbers = 0..20_000;
+            let time = Duration::from_secs(60);
+            let plan = Plan {
+                numbers,
+                time,
                 ..bench.closed(vec![daemon.http], CONNECTIONS, 404)
             };
             let refused = bench

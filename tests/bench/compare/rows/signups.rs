@@ -45,7 +45,13 @@ pub fn on_postgres(bench: &Bench) -> Vec<Measure> {
 /// Runs a daemon under signups, kills it, and checks that everything that it accepted is there.
 pub fn sign_up(bench: &Bench, home: &Home, connections: usize) -> Load {
     let daemon = home.serve();
+    let before = daemon.cpu();
     let load = sign_up_at(bench, home, &[&daemon], connections);
+    let each = (daemon.cpu() - before) / load.answers.len() as f64;
+    println!(
+        "    processor time of confirmd for a signup: {:.1} us",
+        each * 1e6
+    );
     // What a 202 promises is there after any end.
     drop(daemon);
     bench.block_on(home.assert_signups(load.answers.len()));
