@@ -30,6 +30,12 @@ pub fn run(bench: &Bench) -> Vec<Measure> {
         let before = began.elapsed() - load.elapsed;
         wait_for_mails(bench, &home, &mut sink, load.answers.len());
         let a = load.answers.len() as f64 / (began.elapsed() - before).as_secs_f64();
+        println!(
+            "    {} signups accepted at {:.0}/s; the last was recorded as sent {:.2} s later",
+            load.answers.len(),
+            load.rate(),
+            (began.elapsed() - before - load.elapsed).as_secs_f64()
+        );
         drop(daemon);
         bench.block_on(home.assert_signups(load.answers.len()));
         let b = bench.beside(|| sign_up(bench, &Home::new(Db::Sqlite, None), CONNECTIONS).rate());
