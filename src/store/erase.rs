@@ -148,7 +148,14 @@ impl Pool {
         let Pool::Sqlite { writer, .. } = self else {
             return Ok(true);
         };
-        sqlx::query("vacuum").execute(writer).await?;
+        // The new file is first made as a temporary one, which must not be held in memory.
+        for sql in [
+            "pragma temp_store = file",
+            "vacuum",
+            "pragma temp_store = memory",
+        ] {
+            sqlx::query(sql).execute(writer).await?;
+        }
         for _ in 0..ATTEMPTS {
             let (busy, pages, _): (i64, i64, i64) =
                 sqlx::query_as("pragma wal_checkpoint(truncate)")

@@ -1,0 +1,305 @@
+//! confirmd as it is shipped: the release binary as a child, on a fresh database.
+
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::types::Uuid;
+use sqlx::{Connection as _, FromRow, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+
+use crate::postgres;
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_confirmd");
+
+/// Which database a run is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Db {
+    Sqlite,
+    Postgres,
+}
+
+/// Where mails go when delivery is off: nowhere.
+pub const NOWHERE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
+
+/// A folder with a configuration, keys and a fresh database.
+pub struct Home {
+    pub db: Db,
+    pub url: String,
+    dir: TempDir,
+    _database: Option<postgres::Database<'static>>,
+}
+
+impl Home {
+    /// Makes one. Delivery is on if there is a relay to deliver to.
+    pub fn new(db: Db, relay: Option<SocketAddr>) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let database = (db == Db::Postgres).then(postgres::database);
+        let url = match &database {
+            Some(database) => database.url.clone(),
+            None => format!("sqlite:{}/confirmd.db", dir.path().display()),
+        };
+        let home = Self {
+            db,
+            url,
+            dir,
+            _database: database,
+        };
+        std::fs::write(home.dir.path().join("confirmd.toml"), home.settings(relay))
+            .expect("a file");
+        home
+    }
+
+    /// Makes one in which so many subscriptions are already there.
+    pub fn filled(db: Db, relay: Option<SocketAddr>, subscriptions: u64) -> Self {
+        assert_eq!(subscriptions, 0, "filling is not built yet");
+        Self::new(db, relay)
+    }
+
+    /// Returns the file of the SQLite database.
+    pub fn file(&self) -> PathBuf {
+        self.dir.path().join("confirmd.db")
+    }
+
+    /// Returns the folder of the keys.
+    pub fn keys(&self) -> PathBuf {
+        self.dir.path().join("keys")
+    }
+
+    fn settings(&self, relay: Option<SocketAddr>) -> String {
+        let (url, dir) = (&self.url, self.dir.path().display());
+        let (deliver, relay) = (relay.is_some(), relay.unwrap_or(NOWHERE));
+        let (host, port) = (relay.ip(), relay.port());
+        format!(
+            r#"
+[server]
+listen = "127.0.0.1:0"
+public_url = "https://lists.acme.example"
+[ops]
+listen = "127.0.0.1:0"
+[database]
+url = "{url}"
+[keys]
+dir = "{dir}/keys"
+[log]
+format = "json"
+filter = "warn,confirmd::cli=info"
+[smtp]
+host = "{host}"
+port = {port}
+tls = "none"
+[roles]
+deliver = {deliver}
+[senders.acme]
+name = "Acme B.V."
+address = "Keizersgracht 1, 1015 CN Amsterdam, NL"
+contact = "privacy@acme.example"
+privacy_url = "https://acme.example/privacy"
+authority = {{ name = "Autoriteit Persoonsgegevens", url = "https://autoriteitpersoonsgegevens.nl" }}
+from = "Acme <confirm@acme.example>"
+[lists.weekly]
+sender = "acme"
+title = {{ en = "Weekly news", nl = "Weekbericht" }}
+consent = {{ en = "Yes, mail me the weekly news of Acme B.V.", nl = "Ja, mail mij het weekbericht van Acme B.V." }}
+frequency = "P7D"
+origins = ["https://acme.example"]
+"#
+        )
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(words)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("CONFIRMD_CONFIG", self.dir.path().join("confirmd.toml"));
+        command
+    }
+
+    /// Runs a command to its end and returns what it printed.
+    pub fn run(&self, words: &[&str]) -> String {
+        let done = self.command(words).output().expect("the program");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(
+            done.status.success(),
+            "confirmd {}: {said}",
+            words.join(" ")
+        );
+        String::from_utf8(done.stdout)
+            .expect("text")
+            .trim()
+            .to_owned()
+    }
+
+    /// Starts a daemon and waits until it says that it serves.
+    pub fn serve(&self) -> Daemon {
+        let mut child = self
+            .command(&["serve"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program");
+        let stderr = child.stderr.take().expect("piped");
+        let mut daemon = Daemon {
+            child,
+            http: NOWHERE,
+            ops: NOWHERE,
+        };
+        (daemon.http, daemon.ops) = addresses(stderr);
+        daemon
+    }
+
+    /// Starts a daemon, and returns how long it took until `/readyz` said so.
+    pub fn serve_until_ready(&self) -> (Daemon, Duration) {
+        const ASK: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        let began = Instant::now();
+        let daemon = self.serve();
+        loop {
+            let mut stream = TcpStream::connect(daemon.ops).expect("it listens");
+            stream.write_all(ASK).expect("it reads");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("it answers");
+            if answer.starts_with("HTTP/1.1 200") {
+                return (daemon, began.elapsed());
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "not ready: {answer}"
+            );
+        }
+    }
+
+    /// Makes an API key.
+    pub fn key(&self) -> String {
+        self.run(&["key", "create", "--sender", "acme", "--scope", "signup"])
+    }
+
+    /// Returns a count from the database.
+    pub async fn count(&self, sql: &'static str) -> usize {
+        let (count,): (i64,) = self.rows(sql).await.remove(0);
+        usize::try_from(count).expect("a count")
+    }
+
+    /// Returns ids from the database.
+    pub async fn ids(&self, sql: &'static str) -> Vec<Uuid> {
+        let rows: Vec<(Uuid,)> = self.rows(sql).await;
+        rows.into_iter().map(|(id,)| id).collect()
+    }
+
+    async fn rows<T>(&self, sql: &'static str) -> Vec<T>
+    where
+        T: Send + Unpin + for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow>,
+    {
+        match self.db {
+            Db::Sqlite => {
+                let mut database = SqliteConnection::connect(&self.url)
+                    .await
+                    .expect("the database");
+                sqlx::query_as(sql)
+                    .fetch_all(&mut database)
+                    .await
+                    .expect("rows")
+            }
+            Db::Postgres => {
+                let mut database = PgConnection::connect(&self.url)
+                    .await
+                    .expect("the database");
+                sqlx::query_as(sql)
+                    .fetch_all(&mut database)
+                    .await
+                    .expect("rows")
+            }
+        }
+    }
+
+    /// Panics unless there are as many signups, and events that accepted them, as 202s.
+    pub async fn assert_signups(&self, accepted: usize) {
+        let rows = self.count("select count(*) from signup").await;
+        let events = self
+            .count("select count(*) from event where type = 'signup.accepted'")
+            .await;
+        assert_eq!(
+            (rows, events),
+            (accepted, accepted),
+            "rows and events beside 202s"
+        );
+    }
+
+    /// Refuses to measure unless the database promises that what it says is stored is stored.
+    pub fn assert_durable(&self) {
+        let said = self.run(&["check", "--offline", "--format", "text"]);
+        let needed: &[&str] = match self.db {
+            Db::Sqlite => &["journal_mode wal", "synchronous 2"],
+            Db::Postgres => &["fsync on", "synchronous_commit on"],
+        };
+        for setting in needed {
+            assert!(
+                said.contains(setting),
+                "durability is not on: no {setting:?} in\n{said}"
+            );
+        }
+    }
+}
+
+/// A running daemon; killed with its handle.
+pub struct Daemon {
+    child: Child,
+    pub http: SocketAddr,
+    pub ops: SocketAddr,
+}
+
+impl Daemon {
+    /// Returns its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Returns a line of `/proc/PID/status` that counts kilobytes, in megabytes.
+    pub fn memory(&self, name: &str) -> f64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        kilobytes.unwrap_or_else(|| panic!("no {name}")) / 1024.0
+    }
+
+    /// Returns the processor time that it took so far, in seconds: unlike a rate it hardly moves with what else runs.
+    pub fn cpu(&self) -> f64 {
+        /// Of `times(2)`, on every Linux that there is.
+        const TICKS: f64 = 100.0;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        // After the name, which may hold anything, come the state and then numbers; 14 and 15 of all are the times.
+        let (_, rest) = stat.rsplit_once(')').expect("a name");
+        let times = rest.split_whitespace().skip(11).take(2);
+        times.flat_map(str::parse::<f64>).sum::<f64>() / TICKS
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn addresses(stderr: ChildStderr) -> (SocketAddr, SocketAddr) {
+    let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+    let mut said = Vec::new();
+    let found = lines.by_ref().find_map(|line| {
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        said.push(line);
+        let address = |name: &str| value[name].as_str()?.parse().ok();
+        Some((address("http")?, address("ops")?))
+    });
+    // What it complains of later belongs to the measurement.
+    std::thread::spawn(move || lines.for_each(|line| println!("    confirmd says: {line}")));
+    found.unwrap_or_else(|| panic!("confirmd does not serve:\n{}", said.join("\n")))
+}

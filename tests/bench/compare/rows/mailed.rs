@@ -1,0 +1,65 @@
+//! Row 3: from the signup to the mail that is recorded as sent, sustained to the last mail, beside row 1.
+
+use std::time::{Duration, Instant};
+
+use super::signups::{CONNECTIONS, sign_up, sign_up_at};
+use crate::Bench;
+use crate::daemon::{Db, Home};
+use crate::pairs::{Measure, Pair};
+use crate::sink::Sink;
+
+/// How long the last mail may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+const SIGNERS: usize = 16;
+
+/// Row 3.
+pub fn run(bench: &Bench) -> Vec<Measure> {
+    let measure = Measure::new(
+        3,
+        "signups mailed and recorded, 16 connections",
+        "signups/s of row 1",
+        "signups/s",
+    );
+    bench.pairs([measure.at_least(0.45, 0.80)], |_| {
+        let mut sink = Sink::start();
+        let home = Home::new(Db::Sqlite, Some(sink.addr()));
+        let daemon = home.serve();
+        let began = Instant::now();
+        let load = sign_up_at(bench, &home, &[&daemon], SIGNERS);
+        // What passed before the first request is no part of it.
+        let before = began.elapsed() - load.elapsed;
+        wait_for_mails(bench, &home, &mut sink, load.answers.len());
+        let a = load.answers.len() as f64 / (began.elapsed() - before).as_secs_f64();
+        println!(
+            "    {} signups accepted at {:.0}/s; the last was recorded as sent {:.2} s later",
+            load.answers.len(),
+            load.rate(),
+            (began.elapsed() - before - load.elapsed).as_secs_f64()
+        );
+        drop(daemon);
+        bench.block_on(home.assert_signups(load.answers.len()));
+        let b = bench.beside(|| sign_up(bench, &Home::new(Db::Sqlite, None), CONNECTIONS).rate());
+        [Pair { a, b }]
+    })
+}
+
+/// Waits until the sink has each mail and the database says so, and checks that nobody got two.
+pub fn wait_for_mails(bench: &Bench, home: &Home, sink: &mut Sink, accepted: usize) {
+    const OPEN: &str = "select (select count(*) from message where state = 'queued') + (select count(*) from message where state = 'claimed')";
+    let began = Instant::now();
+    while sink.counts().0 < accepted || bench.block_on(home.count(OPEN)) > 0 {
+        assert!(
+            began.elapsed() < PATIENCE,
+            "mails are missing: {} of {accepted} came",
+            sink.counts().0
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let sent = bench.block_on(home.count("select count(*) from message where state = 'sent'"));
+    let (mails, recipients) = sink.counts();
+    assert_eq!(
+        (mails, recipients, sent),
+        (accepted, accepted, accepted),
+        "mails, recipients and `sent` beside 202s"
+    );
+}
