@@ -23,6 +23,10 @@ const POSTGRES: &[(i64, &str, &str)] = &[(
     include_str!("../../migrations/postgres/0001_initial.sql"),
 )];
 
+/// What each reader of SQLite caches, in KiB where negative: a page is a few look-ups, and the operating system has
+/// the file in memory anyway.
+const READER_CACHE: &str = "-256";
+
 /// The first SQLite without the bug that lets a WAL reset lose commits.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 
@@ -188,7 +192,11 @@ async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
     let reader = SqlitePoolOptions::new()
         .max_connections(connections.max(1))
         .max_lifetime(None)
-        .connect_with(options.pragma("query_only", "on"))
+        .connect_with(
+            options
+                .pragma("query_only", "on")
+                .pragma("cache_size", READER_CACHE),
+        )
         .await?;
     let pool = Pool::Sqlite { writer, reader };
     let old = "build with SQLite 3.51.3 or later, older ones can lose commits";

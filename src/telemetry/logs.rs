@@ -1,7 +1,7 @@
 //! Log lines on standard error, for people (`text`) or programs (`json`); times in UTC.
 
 use tracing::Subscriber;
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
@@ -124,16 +124,16 @@ pub fn check(filter: &str) -> Result<(), Error> {
 }
 
 /// SQL statements and what HTTP and SMTP libraries say of single bytes appear only where the filter names them.
-fn parse(filter: &str) -> Result<EnvFilter, Error> {
-    const QUIET: [(&str, &str); 2] = [("sqlx", "warn,sqlx::query=off"), ("hyper", "warn")];
-    let quiet = QUIET
-        .iter()
-        .filter(|(target, _)| !filter.contains(target))
-        .map(|(target, level)| format!("{target}={level},"))
-        .collect::<String>();
-    Ok(EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .parse(format!("{quiet}{filter}"))?)
+fn parse(filter: &str) -> Result<Targets, Error> {
+    const QUIET: [(&str, &str); 2] = [
+        ("sqlx", "sqlx=warn,sqlx::query=off,"),
+        ("hyper", "hyper=warn,"),
+    ];
+    let unnamed = QUIET.iter().filter(|(target, _)| !filter.contains(target));
+    let quiet: String = unnamed.map(|(_, levels)| *levels).collect();
+    // Of two levels for one target the later holds.
+    let all = format!("info,{quiet}{filter}");
+    Ok(all.trim_end_matches(',').parse()?)
 }
 
 #[cfg(test)]
@@ -201,5 +201,6 @@ mod tests {
         }
         assert!(written(Format::Text, "info,sqlx::query=debug").contains("select 1"));
         assert!(check("info,confirmd=chatty").is_err());
+        assert!(written(Format::Text, "").contains("confirmed"));
     }
 }

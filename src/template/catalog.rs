@@ -114,8 +114,10 @@ impl Catalog {
         key: &str,
         mut names: impl Iterator<Item = &'a str>,
     ) -> Option<&'a str> {
-        let slots = self.0.get(key)?.slots();
-        names.find(|name| !slots.contains(name))
+        let pieces = &self.0.get(key)?.pieces;
+        let is_slot =
+            |piece: &Piece, name: &str| matches!(piece, Piece::Slot(slot) if slot == name);
+        names.find(|name| !pieces.iter().any(|piece| is_slot(piece, name)))
     }
 
     /// Returns the texts whose keys lie under one of these sections.

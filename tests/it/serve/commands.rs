@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::support::app::{Db, both};
 use crate::support::daemon::{Home, QUICK, until};
+use crate::support::links::forged;
 use crate::support::mail::{Mail, links};
 use crate::support::peer::{Act, Peer, Point};
 
@@ -301,6 +302,7 @@ both!(
         );
 
         // The numbers.
+        assert_eq!(daemon.open(&forged("/d/")).await.status, 404);
         let metrics = daemon.ops("/metrics").await;
         let kind = metrics.header("content-type");
         assert_eq!(
@@ -314,6 +316,7 @@ both!(
             "confirmd_unsubscribes_total{how=\"one_click\"} 1",
             "confirmd_http_requests_total{route=\"/v1/signups\",method=\"POST\",status_class=\"2xx\"} 1",
             "confirmd_http_requests_total{route=\"/u/{token}\",method=\"POST\",status_class=\"2xx\"} 1",
+            "confirmd_http_requests_total{route=\"/d/{token}\",method=\"GET\",status_class=\"4xx\"} 1",
         ] {
             assert!(
                 metrics.body.lines().any(|l| l == line),
