@@ -47,7 +47,27 @@ impl Work {
     /// Locks the mailboxes of signups, then reads what belongs to these signups.
     pub async fn lock_signups(flows: &Flows, tx: &mut Tx, ids: &[SignupId]) -> Result<Self, Error> {
         let mailboxes = tx.signups(ids).await?.iter().map(|s| s.mailbox).collect();
-        let ledgers = tx.lock_mailboxes(&mailboxes).await?;
+        Self::lock(flows, tx, &mailboxes, ids).await
+    }
+
+    /// Locks the mailboxes of mails, then reads what belongs to their signups.
+    pub async fn lock_messages(
+        flows: &Flows,
+        tx: &mut Tx,
+        messages: impl Iterator<Item = &Message>,
+    ) -> Result<Self, Error> {
+        let of_signups = messages.filter_map(|message| Some((message.signup?, message.mailbox)));
+        let (ids, mailboxes): (Vec<_>, BTreeSet<_>) = of_signups.unzip();
+        Self::lock(flows, tx, &mailboxes, &ids).await
+    }
+
+    async fn lock(
+        flows: &Flows,
+        tx: &mut Tx,
+        mailboxes: &BTreeSet<Keyed>,
+        ids: &[SignupId],
+    ) -> Result<Self, Error> {
+        let ledgers = tx.lock_mailboxes(mailboxes).await?;
         let mut work = Self::read_signups(flows, tx, ids).await?;
         work.ledgers = ledgers;
         Ok(work)
