@@ -83,8 +83,7 @@ pub async fn claim(
         tx.commit().await?;
         return Ok(Claimed::default());
     }
-    let signups: Vec<_> = picked.iter().filter_map(|m| m.signup).collect();
-    let mut work = Work::lock_signups(flows, &mut tx, &signups).await?;
+    let mut work = Work::lock_messages(flows, &mut tx, picked.iter()).await?;
     let people: Vec<SubscriberId> = picked.iter().map(|m| m.subscriber).collect();
     let people = tx.subscribers(&people).await?;
     let people: BTreeMap<_, _> = people.into_iter().map(|p| (p.id, p)).collect();
@@ -366,8 +365,9 @@ pub async fn renew(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), Er
 ///
 /// # Errors
 /// When the database refuses; then their leases end by themselves.
-pub async fn release(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), Error> {
+pub async fn release(flows: Arc<Flows>, claims: Vec<(MessageId, Uuid)>) -> Result<Vec<()>, Error> {
     let mut tx = flows.pool.begin().await?;
-    tx.release(claims).await?;
-    tx.commit().await
+    tx.release(&claims).await?;
+    tx.commit().await?;
+    Ok(vec![(); claims.len()])
 }

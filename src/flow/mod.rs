@@ -272,7 +272,9 @@ impl Flows {
             tell(event);
             self.count(event);
         }
-        self.mail_waits.notify_one();
+        if events.iter().any(|event| may_queue(event.kind)) {
+            self.mail_waits.notify_one();
+        }
         self.event_waits.notify_one();
         self.written.notify_one();
     }
@@ -316,6 +318,15 @@ impl Flows {
     fn event(&self, kind: EventKind, now: Timestamp, sender: Option<&SenderId>) -> Event {
         Event::of(random(), kind, now, sender)
     }
+}
+
+/// What becomes of a mail queues no other, and a further attempt has its own time.
+fn may_queue(kind: EventKind) -> bool {
+    use EventKind::*;
+    !matches!(
+        kind,
+        MessageSent | MessageDeferred | MessageFailed | MessageUnknown | SignupWithheld
+    )
 }
 
 /// Logs one event; it holds nothing personal, so neither does the line.

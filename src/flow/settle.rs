@@ -59,8 +59,8 @@ pub async fn settle(
 
     let mut tx = flows.pool.begin().await?;
     let settled = write(&mut tx, rows).await?;
-    let signups: Vec<_> = batch.iter().filter_map(|r| r.message.signup).collect();
-    let mut work = Work::lock_signups(&flows, &mut tx, &signups).await?;
+    let messages = batch.iter().map(|result| &result.message);
+    let mut work = Work::lock_messages(&flows, &mut tx, messages).await?;
     let mut outcomes = Vec::with_capacity(batch.len());
     for (result, (next, row)) in batch.iter().zip(&plans) {
         if !settled.contains(&(result.message.id, result.claim)) {

@@ -47,6 +47,27 @@ impl Work {
     /// Locks the mailboxes of signups, then reads what belongs to these signups.
     pub async fn lock_signups(flows: &Flows, tx: &mut Tx, ids: &[SignupId]) -> Result<Self, Error> {
         let ledgers = tx.lock_mailboxes_of_signups(ids).await?;
+        Self::read_locked(flows, tx, ids, ledgers).await
+    }
+
+    /// Locks the mailboxes of mails, then reads what belongs to their signups.
+    pub async fn lock_messages(
+        flows: &Flows,
+        tx: &mut Tx,
+        messages: impl Iterator<Item = &Message>,
+    ) -> Result<Self, Error> {
+        let of_signups = messages.filter_map(|message| Some((message.signup?, message.mailbox)));
+        let (ids, mailboxes): (Vec<_>, BTreeSet<_>) = of_signups.unzip();
+        let ledgers = tx.lock_mailboxes(&mailboxes).await?;
+        Self::read_locked(flows, tx, &ids, ledgers).await
+    }
+
+    async fn read_locked(
+        flows: &Flows,
+        tx: &mut Tx,
+        ids: &[SignupId],
+        ledgers: BTreeMap<Keyed, Ledger>,
+    ) -> Result<Self, Error> {
         let mut work = Self::read_signups(flows, tx, ids).await?;
         work.ledgers = ledgers;
         Ok(work)

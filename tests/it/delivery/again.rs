@@ -253,6 +253,38 @@ both!(a_decision_between_claim_and_data_cancels_the_mail, |db| {
     }
 });
 
+both!(a_look_at_the_next_in_line_counts_for_a_moment, |db| {
+    // One session: the second mail is looked at together with the first, and waits for it.
+    let settings = format!(
+        "{}[smtp]\nsessions = 1\n",
+        QUICK.replace("dot = \"1 s\"", "dot = \"30 s\"")
+    );
+    for later in [false, true] {
+        let app = TestApp::with(db, LISTS, &settings).await;
+        let first = app.mail_for("bert@example.org", &["weekly"]).await;
+        app.pass(11 * MINUTE);
+        app.sign_up("anna@example.org", &["weekly"]).await;
+        app.pass(Duration::from_secs(1));
+        let second = app.sign_up("bert@example.org", &["weekly"]).await;
+        app.peer.hold(Point::Dot);
+        let pressing = async {
+            app.peer
+                .until("the first at its dot", |seen| seen.waiting == 1)
+                .await;
+            let link = first.list_unsubscribe();
+            assert_eq!(app.one_click(&link).await.status, 200);
+            if later {
+                app.pass(Duration::from_millis(100));
+            }
+            app.peer.release();
+        };
+        tokio::join!(app.deliver(), pressing);
+        let state = if later { "cancelled 0 0" } else { "sent 1 0" };
+        assert_eq!(message(&app, &second).await, state, "{later}");
+        assert_eq!(app.mailbox("anna@example.org").len(), 1);
+    }
+});
+
 both!(a_decision_between_two_attempts_cancels_the_second, |db| {
     for wish in ["confirm", "no", "leave"] {
         for held in [false, true] {

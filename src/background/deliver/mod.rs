@@ -1,18 +1,21 @@
 //! Mails leave: claim, compose, send, settle.
 //!
 //! Each mail is claimed in a committed transaction before a byte is sent, looked at once more before the write that
-//! carries DATA, and settled after the relay's last word. No transaction is open while SMTP runs.
+//! carries DATA, and settled after the relay's last word. No transaction is open while SMTP runs. A session goes on to the
+//! next mail while the last one's settlement waits for its commit; never more than two batches are claimed and unsettled.
 
-use std::collections::BTreeMap;
+mod line;
+
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use self::line::{InLine, Line};
 use super::verdict::{class_of, judged, phase_of};
 use super::{REST, failed};
 use crate::domain::delivery::{Answer, Attempt, MessageKind};
@@ -21,7 +24,7 @@ use crate::domain::locale::Locale;
 use crate::flow::claim::{Job, claim, release, renew};
 use crate::flow::gate::Gate;
 use crate::flow::settle::{self, settle};
-use crate::flow::start::{Start, start};
+use crate::flow::start::Start;
 use crate::flow::{Error, Flows};
 use crate::message::{Composed, Composer, Letter, Proof};
 use crate::smtp::{Outgoing, Relay, Verdict};
@@ -46,14 +49,21 @@ pub struct Deliver {
     flows: Arc<Flows>,
     relay: Relay,
     settings: Settings,
-    starts: Gate<Start, bool>,
     results: Gate<settle::Result, settle::Outcome>,
+    returns: Gate<(MessageId, Uuid), ()>,
     composer: RwLock<Arc<Composer>>,
     slots: Semaphore,
-    /// Claimed mails that have not come to DATA, whose leases must be kept alive.
-    waiting: Mutex<BTreeMap<MessageId, Uuid>>,
+    line: Line,
     alarm: AtomicBool,
 }
+
+/// Mails that are about to start, for each session.
+const AHEAD: usize = 4;
+/// Mails composed at a time: the first ones leave while the others are made.
+const COMPOSED: usize = 16;
+
+/// A mail with its proof, or why it cannot be made.
+type Made = Result<(Composed, Proof), String>;
 
 /// What was known when the relay was asked to take DATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,11 +88,11 @@ impl Deliver {
         settings: Settings,
     ) -> Result<Self, store::Error> {
         let deliver = Self {
-            starts: Gate::open(flows.clone(), settings.waiting, start),
             results: Gate::open(flows.clone(), settings.waiting, settle),
+            returns: Gate::open(flows.clone(), settings.waiting, release),
             composer: RwLock::new(composer.clone()),
             slots: Semaphore::new(settings.sessions),
-            waiting: Mutex::default(),
+            line: Line::new(AHEAD * settings.sessions),
             alarm: AtomicBool::new(false),
             relay,
             settings,
@@ -121,7 +131,7 @@ impl Deliver {
     /// When the database refuses the claim; then nothing was sent.
     pub async fn step(self: &Arc<Self>) -> Result<usize, store::Error> {
         let mut sending = JoinSet::new();
-        let dealt = self.begin(&mut sending, self.settings.batch).await?;
+        let dealt = self.begin(&mut sending).await?;
         while sending.join_next().await.is_some() {}
         Ok(dealt)
     }
@@ -138,10 +148,11 @@ impl Deliver {
         let mut beat = tokio::time::interval(self.flows.settings.short_lease() / 4);
         loop {
             while sending.try_join_next().is_some() {}
-            let wait = match self.settings.batch.saturating_sub(sending.len()) {
-                0 => Duration::MAX,
-                free => match self.begin(&mut sending, free).await {
-                    Ok(0) => self.settings.poll,
+            // The next batch is claimed while the last one is sent.
+            let wait = match sending.len() > self.settings.batch {
+                true => Duration::MAX,
+                false => match self.begin(&mut sending).await {
+                    Ok(dealt) if dealt < self.settings.batch => self.settings.poll,
                     Ok(_) => Duration::ZERO,
                     Err(error) => {
                         failed(&self.flows, "deliver", &error);
@@ -153,7 +164,7 @@ impl Deliver {
                 biased;
                 () = &mut soft => break,
                 _ = beat.tick() => self.keep_leases().await,
-                Some(_) = sending.join_next() => {}
+                Some(_) = sending.join_next(), if wait == Duration::MAX => {}
                 () = tokio::time::sleep(wait) => {}
                 () = self.flows.mail_waits.notified(), if wait == self.settings.poll => {}
             }
@@ -171,13 +182,9 @@ impl Deliver {
         self.rest().await;
     }
 
-    /// Renews the leases of mails that wait; one statement for all of them, and none while mails leave quickly.
+    /// Renews the leases of mails in line; one statement for all of them, and none while mails leave quickly.
     async fn keep_leases(&self) {
-        let waiting: Vec<_> = self
-            .waiting()
-            .iter()
-            .map(|(id, claim)| (*id, *claim))
-            .collect();
+        let waiting = self.line.claims();
         if !waiting.is_empty()
             && let Err(error) = renew(&self.flows, &waiting).await
         {
@@ -185,39 +192,44 @@ impl Deliver {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<MessageId, Uuid>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Claims up to `limit` mails and begins to send them.
-    async fn begin(
-        self: &Arc<Self>,
-        sending: &mut JoinSet<()>,
-        limit: usize,
-    ) -> Result<usize, store::Error> {
+    /// Claims a batch and begins to send it.
+    async fn begin(self: &Arc<Self>, sending: &mut JoinSet<()>) -> Result<usize, store::Error> {
         let composer = self.composer();
-        let hash = move |kind: MessageKind, locale: &Locale| composer.hash(kind, locale);
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let hash = {
+            let composer = composer.clone();
+            move |kind: MessageKind, locale: &Locale| composer.hash(kind, locale)
+        };
+        let limit = i64::try_from(self.settings.batch).unwrap_or(i64::MAX);
         let claimed = claim(&self.flows, limit, &hash).await?;
         let dealt = claimed.jobs.len() + claimed.ended.len();
-        for job in claimed.jobs {
-            let deliver = self.clone();
-            self.waiting().insert(job.message.id, job.claim);
-            sending.spawn(async move {
-                deliver.one(&job).await;
-                deliver.waiting().remove(&job.message.id);
-            });
+        let mut jobs = claimed.jobs.into_iter().peekable();
+        while jobs.peek().is_some() {
+            let part: Vec<Job> = jobs.by_ref().take(COMPOSED).collect();
+            let made = self.compose(&composer, part).await.into_iter();
+            // All stand in line before the first one starts, so that one look sees them together.
+            let line: Vec<_> = made
+                .map(|(job, made)| {
+                    let mail = self.line.join(Start {
+                        message: job.message.clone(),
+                        claim: job.claim,
+                    });
+                    (job, made, mail)
+                })
+                .collect();
+            for (job, made, mail) in line {
+                let deliver = self.clone();
+                sending.spawn(async move {
+                    deliver.one(&job, made, &mail).await;
+                    deliver.line.leave(&mail);
+                });
+            }
         }
         Ok(dealt)
     }
 
     /// Sends one claimed mail and settles it.
-    async fn one(&self, job: &Job) {
-        let Ok(_slot) = self.slots.acquire().await else {
-            // Stopping: nothing was said to the relay, so another process may have it at once.
-            return self.give_back(job).await;
-        };
-        let (composed, proof) = match self.compose(job).await {
+    async fn one(&self, job: &Job, made: Made, mail: &Arc<InLine>) {
+        let (composed, proof) = match made {
             Ok(made) => made,
             Err(why) => {
                 tracing::error!({ field::MESSAGE } = %job.message.id, { field::ERROR } = %why, "a mail cannot be made");
@@ -231,7 +243,11 @@ impl Deliver {
                     .await;
             }
         };
-        let mail = Outgoing {
+        let Ok(slot) = self.slots.acquire().await else {
+            // Stopping: nothing was said to the relay, so another process may have it at once.
+            return self.give_back(job).await;
+        };
+        let outgoing = Outgoing {
             from: &composed.envelope_from,
             to: &composed.envelope_to,
             bytes: &composed.bytes,
@@ -239,20 +255,22 @@ impl Deliver {
         let looked = Mutex::new(Looked::Not);
         let verdict = self
             .relay
-            .send(mail, async || {
-                let item = Start {
-                    message: job.message.clone(),
-                    claim: job.claim,
-                };
-                self.waiting().remove(&job.message.id);
-                let (go, said) = match self.starts.pass(item).await {
+            .send(outgoing, || async {
+                let (go, said) = match self.line.look(&self.flows, mail).await {
                     Ok(go) => (go, Looked::Said),
-                    Err(_) => (false, Looked::Failed),
+                    Err(error) => {
+                        failed(&self.flows, "deliver", &error);
+                        (false, Looked::Failed)
+                    }
                 };
                 *looked.lock().unwrap_or_else(PoisonError::into_inner) = said;
+                if go {
+                    self.line.leave(mail);
+                }
                 go
             })
             .await;
+        drop(slot);
         let looked = looked.into_inner().unwrap_or_else(PoisonError::into_inner);
         if verdict == Verdict::Stopped && looked == Looked::Failed {
             return self.give_back(job).await;
@@ -270,37 +288,42 @@ impl Deliver {
         self.settle(job, attempt, answer, Some(proof)).await;
     }
 
-    async fn compose(&self, job: &Job) -> Result<(Composed, Proof), String> {
-        let message = &job.message;
-        let letter = Letter {
-            kind: message.kind,
-            pinned: job.pinned.clone(),
-            to: job.to.clone(),
-            locale: job.locale.clone(),
-            facts: job.facts.clone(),
-            signup: message.signup.map(|id| id.0),
-            subscriptions: job.subscriptions.iter().map(|id| id.0).collect(),
-            asked_at: job.asked_at,
-            site: job.site.clone(),
-            expires: job.expires,
-        };
-        let named = message.lists.iter().map(|about| about.facts).collect();
-        let composer = self.composer();
-        if !composer.knows(&letter) {
-            let read = async || {
-                self.flows
-                    .pool
-                    .read()
-                    .await?
-                    .template(job.pinned.template)
-                    .await
-            };
-            let source = read().await.map_err(|error| error.to_string())?;
-            let source = source.ok_or("the templates of this mail were not kept")?;
-            composer.learn(&source).map_err(|error| error.to_string())?;
+    /// Makes mails, apart from the threads that wait for the network.
+    async fn compose(&self, composer: &Arc<Composer>, jobs: Vec<Job>) -> Vec<(Job, Made)> {
+        let mut letters = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let letter = letter(&job);
+            let known = self.learn(composer, &letter).await;
+            letters.push((job, known.map(|()| letter)));
         }
-        let composed = composer.compose_proven(&letter, named, &self.flows.keys().links);
-        composed.map_err(|error| error.to_string())
+        let (composer, keys) = (composer.clone(), self.flows.keys());
+        let make = move || {
+            let made = letters.into_iter().map(|(job, letter)| {
+                let made = letter.and_then(|letter| {
+                    let named = job.message.lists.iter().map(|about| about.facts).collect();
+                    let made = composer.compose_proven(&letter, named, &keys.links);
+                    made.map_err(|error| error.to_string())
+                });
+                (job, made)
+            });
+            made.collect()
+        };
+        let made = tokio::task::spawn_blocking(make).await;
+        made.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    }
+
+    /// Sees to it that the templates to which a mail is pinned are at hand.
+    async fn learn(&self, composer: &Composer, letter: &Letter) -> Result<(), String> {
+        if composer.knows(letter) {
+            return Ok(());
+        }
+        let read = async || {
+            let mut tx = self.flows.pool.read().await?;
+            tx.template(letter.pinned.template).await
+        };
+        let source = read().await.map_err(|error| error.to_string())?;
+        let source = source.ok_or("the templates of this mail were not kept")?;
+        composer.learn(&source).map_err(|error| error.to_string())
     }
 
     async fn settle(
@@ -336,11 +359,8 @@ impl Deliver {
     }
 
     async fn give_back(&self, job: &Job) {
-        let ids = [(job.message.id, job.claim)];
-        if let Err(error) = release(&self.flows, &ids).await {
-            // Its lease ends by itself.
-            failed(&self.flows, "deliver", &error);
-        }
+        // When that fails, its lease ends by itself; the gate has said so.
+        let _ = self.returns.pass((job.message.id, job.claim)).await;
     }
 
     /// Says once that the relay itself refuses to work, and once that it works again.
@@ -358,5 +378,21 @@ impl Deliver {
             }
             _ => {}
         }
+    }
+}
+
+fn letter(job: &Job) -> Letter {
+    let message = &job.message;
+    Letter {
+        kind: message.kind,
+        pinned: job.pinned.clone(),
+        to: job.to.clone(),
+        locale: job.locale.clone(),
+        facts: job.facts.clone(),
+        signup: message.signup.map(|id| id.0),
+        subscriptions: job.subscriptions.iter().map(|id| id.0).collect(),
+        asked_at: job.asked_at,
+        site: job.site.clone(),
+        expires: job.expires,
     }
 }
