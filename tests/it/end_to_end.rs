@@ -225,4 +225,14 @@ async fn a_thousand_mails_arrive_at_another_server() {
     assert_eq!(mails.len(), PEOPLE);
     let mails: BTreeMap<_, _> = mails.into_iter().collect();
     decide(&home, &daemon, &accepted, &mails).await;
+    // SQLite's log was folded while it served: the file has what was written, and the log begins anew.
+    let size = |name: &str| {
+        let file = std::fs::metadata(home.dir.path().join(name));
+        file.expect("a file").len()
+    };
+    let (file, log) = (size("confirmd.db"), size("confirmd.db-wal"));
+    assert!(
+        file > 1_000_000 && log < 40_000_000,
+        "{file} and {log} bytes"
+    );
 }
