@@ -22,6 +22,8 @@ use crate::store::Error;
 
 /// How long a role rests after the database refused.
 const REST: Duration = Duration::from_secs(2);
+/// How long a role that has caught up lets rings come together: many small transactions cost more than a few larger ones.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Repeats a step: at once while it finds work, else after a ring or a while, until `soft`.
 async fn repeat<S, F>(
@@ -45,11 +47,18 @@ async fn repeat<S, F>(
                 REST
             }
         };
+        let rung = ring.notified();
+        tokio::pin!(rung);
+        rung.as_mut().enable();
+        let rung = async {
+            tokio::time::sleep(PAUSE).await;
+            rung.await;
+        };
         tokio::select! {
             biased;
             () = &mut soft => return,
             () = tokio::time::sleep(wait) => {}
-            () = ring.notified(), if wait == poll => {}
+            () = rung, if wait == poll => {}
         }
     }
 }

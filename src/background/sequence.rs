@@ -32,8 +32,9 @@ pub async fn step(flows: &Flows) -> Result<bool, Error> {
     Ok(number(flows, EVERYWHERE).await?.is_some())
 }
 
-/// Numbers a batch of events from a place in the order of writing on; returns the place of the first.
-async fn number(flows: &Flows, from: i64) -> Result<Option<i64>, Error> {
+/// Numbers a batch of events from a place in the order of writing on; returns the place of the first, and whether the
+/// batch was full.
+async fn number(flows: &Flows, from: i64) -> Result<Option<(i64, bool)>, Error> {
     // Looking is free; locking the head of the trail is a write.
     if !flows.pool.read().await?.has_unsequenced(from).await? {
         flows.metrics.unsequenced_events(0);
@@ -54,7 +55,7 @@ async fn number(flows: &Flows, from: i64) -> Result<Option<i64>, Error> {
     tx.set_trail_head(Head { size, ..head }).await?;
     tx.commit().await?;
     flows.written.notify_one();
-    Ok(Some(first))
+    Ok(Some((first, leaves.len() as i64 == BATCH)))
 }
 
 /// The role that numbers events and signs checkpoints.
@@ -129,10 +130,11 @@ impl Sequencer {
                 }
             }
         };
-        let first = number(&self.flows, from).await?;
+        let numbered = number(&self.flows, from).await?;
+        let (first, full) = numbered.unwrap_or((EVERYWHERE, false));
         let mut state = self.state();
-        state.from = state.from.max(first.unwrap_or(EVERYWHERE));
-        Ok(first.is_some())
+        state.from = state.from.max(first);
+        Ok(full)
     }
 
     async fn sign(&self) -> Result<bool, Error> {

@@ -30,6 +30,9 @@ const READER_CACHE: &str = "-256";
 /// The first SQLite without the bug that lets a WAL reset lose commits.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 
+/// After this time without use a connection to a server may have been closed.
+const RESTED: Duration = Duration::from_secs(1);
+
 /// Where the database is.
 #[derive(Clone, Debug)]
 pub enum Location {
@@ -180,6 +183,7 @@ async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
         .pragma("temp_store", "memory")
         .pragma("trusted_schema", "off");
     let writer = SqlitePoolOptions::new()
+        .test_before_acquire(false)
         .max_connections(1)
         .min_connections(1)
         .max_lifetime(None)
@@ -190,6 +194,7 @@ async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
     drop(migrating);
 
     let reader = SqlitePoolOptions::new()
+        .test_before_acquire(false)
         .max_connections(connections.max(1))
         .max_lifetime(None)
         .connect_with(
@@ -260,6 +265,16 @@ async fn postgres(
     connection.close().await?;
 
     let pool = PgPoolOptions::new()
+        // A connection was alive when it came back: only one that has rested since is asked again.
+        .test_before_acquire(false)
+        .before_acquire(|connection, rested| {
+            Box::pin(async move {
+                if rested.idle_for > RESTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .max_connections(connections.max(2))
         .acquire_timeout(Duration::from_secs(10))
         .connect_with(options)

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use self::line::{InLine, Line};
 use super::verdict::{class_of, judged, phase_of};
-use super::{REST, failed};
+use super::{PAUSE, REST, failed};
 use crate::domain::delivery::{Answer, Attempt, MessageKind};
 use crate::domain::id::MessageId;
 use crate::domain::locale::Locale;
@@ -166,7 +166,7 @@ impl Deliver {
                 _ = beat.tick() => self.keep_leases().await,
                 Some(_) = sending.join_next(), if wait == Duration::MAX => {}
                 () = tokio::time::sleep(wait) => {}
-                () = self.flows.mail_waits.notified(), if wait == self.settings.poll => {}
+                () = self.rung(), if wait == self.settings.poll => {}
             }
         }
         self.slots.close();
@@ -180,6 +180,12 @@ impl Deliver {
             }
         }
         self.rest().await;
+    }
+
+    /// Waits until mails were queued, and lets a few come together.
+    async fn rung(&self) {
+        tokio::time::sleep(PAUSE).await;
+        self.flows.mail_waits.notified().await;
     }
 
     /// Renews the leases of mails in line; one statement for all of them, and none while mails leave quickly.
