@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -143,7 +143,18 @@ impl Deliver {
 
     /// Sends mails until `soft`, then finishes those that were begun and frees the others.
     pub async fn run(self: Arc<Self>, soft: impl Future<Output = ()>) {
-        tokio::pin!(soft);
+        let stopping = Notify::new();
+        let stop = async {
+            soft.await;
+            // Whoever waits for a session waits in vain from here on, even while a batch is being claimed.
+            self.slots.close();
+            stopping.notify_one();
+        };
+        tokio::join!(stop, self.work(&stopping));
+        self.rest().await;
+    }
+
+    async fn work(self: &Arc<Self>, stopping: &Notify) {
         let mut sending = JoinSet::new();
         let mut beat = tokio::time::interval(self.flows.settings.short_lease() / 4);
         loop {
@@ -162,14 +173,13 @@ impl Deliver {
             };
             tokio::select! {
                 biased;
-                () = &mut soft => break,
+                () = stopping.notified() => break,
                 _ = beat.tick() => self.keep_leases().await,
                 Some(_) = sending.join_next(), if wait == Duration::MAX => {}
                 () = tokio::time::sleep(wait) => {}
                 () = self.rung(), if wait == self.settings.poll => {}
             }
         }
-        self.slots.close();
         loop {
             tokio::select! {
                 ended = sending.join_next() => match ended {
@@ -179,7 +189,6 @@ impl Deliver {
                 _ = beat.tick() => self.keep_leases().await,
             }
         }
-        self.rest().await;
     }
 
     /// Waits until mails were queued, and lets a few come together.
