@@ -4,6 +4,7 @@
 //! carries DATA, and settled after the relay's last word. No transaction is open while SMTP runs. A session goes on to the
 //! next mail while the last one's settlement waits for its commit; never more than two batches are claimed and unsettled.
 
+mod compose;
 mod line;
 
 use std::future::Future;
@@ -26,7 +27,7 @@ use crate::flow::gate::Gate;
 use crate::flow::settle::{self, settle};
 use crate::flow::start::Start;
 use crate::flow::{Error, Flows};
-use crate::message::{Composed, Composer, Letter, Proof};
+use crate::message::{Composed, Composer, Proof};
 use crate::smtp::{Outgoing, Relay, Verdict};
 use crate::store;
 use crate::telemetry::logs::field;
@@ -303,44 +304,6 @@ impl Deliver {
         self.settle(job, attempt, answer, Some(proof)).await;
     }
 
-    /// Makes mails, apart from the threads that wait for the network.
-    async fn compose(&self, composer: &Arc<Composer>, jobs: Vec<Job>) -> Vec<(Job, Made)> {
-        let mut letters = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let letter = letter(&job);
-            let known = self.learn(composer, &letter).await;
-            letters.push((job, known.map(|()| letter)));
-        }
-        let (composer, keys) = (composer.clone(), self.flows.keys());
-        let make = move || {
-            let made = letters.into_iter().map(|(job, letter)| {
-                let made = letter.and_then(|letter| {
-                    let named = job.message.lists.iter().map(|about| about.facts).collect();
-                    let made = composer.compose_proven(&letter, named, &keys.links);
-                    made.map_err(|error| error.to_string())
-                });
-                (job, made)
-            });
-            made.collect()
-        };
-        let made = tokio::task::spawn_blocking(make).await;
-        made.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
-    }
-
-    /// Sees to it that the templates to which a mail is pinned are at hand.
-    async fn learn(&self, composer: &Composer, letter: &Letter) -> Result<(), String> {
-        if composer.knows(letter) {
-            return Ok(());
-        }
-        let read = async || {
-            let mut tx = self.flows.pool.read().await?;
-            tx.template(letter.pinned.template).await
-        };
-        let source = read().await.map_err(|error| error.to_string())?;
-        let source = source.ok_or("the templates of this mail were not kept")?;
-        composer.learn(&source).map_err(|error| error.to_string())
-    }
-
     async fn settle(
         &self,
         job: &Job,
@@ -393,21 +356,5 @@ impl Deliver {
             }
             _ => {}
         }
-    }
-}
-
-fn letter(job: &Job) -> Letter {
-    let message = &job.message;
-    Letter {
-        kind: message.kind,
-        pinned: job.pinned.clone(),
-        to: job.to.clone(),
-        locale: job.locale.clone(),
-        facts: job.facts.clone(),
-        signup: message.signup.map(|id| id.0),
-        subscriptions: job.subscriptions.iter().map(|id| id.0).collect(),
-        asked_at: job.asked_at,
-        site: job.site.clone(),
-        expires: job.expires,
     }
 }
