@@ -7,12 +7,13 @@
 mod compose;
 mod line;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ use super::{PAUSE, REST, failed};
 use crate::domain::delivery::{Answer, Attempt, MessageKind};
 use crate::domain::id::MessageId;
 use crate::domain::locale::Locale;
-use crate::flow::claim::{Job, claim, release, renew};
+use crate::flow::claim::{Job, claim, release};
 use crate::flow::gate::Gate;
 use crate::flow::settle::{self, settle};
 use crate::flow::start::Start;
@@ -53,7 +54,7 @@ pub struct Deliver {
     results: Gate<settle::Result, settle::Outcome>,
     returns: Gate<(MessageId, Uuid), ()>,
     composer: RwLock<Arc<Composer>>,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     line: Line,
     alarm: AtomicBool,
 }
@@ -92,7 +93,7 @@ impl Deliver {
             results: Gate::open(flows.clone(), settings.waiting, settle),
             returns: Gate::open(flows.clone(), settings.waiting, release),
             composer: RwLock::new(composer.clone()),
-            slots: Semaphore::new(settings.sessions),
+            slots: Arc::new(Semaphore::new(settings.sessions)),
             line: Line::new(AHEAD * settings.sessions),
             alarm: AtomicBool::new(false),
             relay,
@@ -198,12 +199,8 @@ impl Deliver {
         self.flows.mail_waits.notified().await;
     }
 
-    /// Renews the leases of mails in line; one statement for all of them, and none while mails leave quickly.
     async fn keep_leases(&self) {
-        let waiting = self.line.claims();
-        if !waiting.is_empty()
-            && let Err(error) = renew(&self.flows, &waiting).await
-        {
+        if let Err(error) = self.line.keep(&self.flows).await {
             failed(&self.flows, "deliver", &error);
         }
     }
@@ -234,8 +231,17 @@ impl Deliver {
                 .collect();
             for (job, made, mail) in line {
                 let deliver = self.clone();
+                // Asked for here once: sessions take mails in the order of the line.
+                let mut turn = Box::pin(self.slots.clone().acquire_owned());
+                let now = poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx))).await;
                 sending.spawn(async move {
-                    deliver.one(&job, made, &mail).await;
+                    let slot = async {
+                        match now {
+                            Poll::Ready(slot) => slot,
+                            Poll::Pending => turn.await,
+                        }
+                    };
+                    deliver.one(&job, made, &mail, slot).await;
                     deliver.line.leave(&mail);
                 });
             }
@@ -244,7 +250,13 @@ impl Deliver {
     }
 
     /// Sends one claimed mail and settles it.
-    async fn one(&self, job: &Job, made: Made, mail: &Arc<InLine>) {
+    async fn one(
+        &self,
+        job: &Job,
+        made: Made,
+        mail: &Arc<InLine>,
+        slot: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>>,
+    ) {
         let (composed, proof) = match made {
             Ok(made) => made,
             Err(why) => {
@@ -259,7 +271,7 @@ impl Deliver {
                     .await;
             }
         };
-        let Ok(slot) = self.slots.acquire().await else {
+        let Ok(slot) = slot.await else {
             // Stopping: nothing was said to the relay, so another process may have it at once.
             return self.give_back(job).await;
         };
