@@ -31,6 +31,7 @@ pub mod eligibility;
 pub mod event;
 pub mod evidence;
 pub mod frequency;
+pub(crate) mod hex;
 pub mod id;
 pub mod limits;
 pub mod list;

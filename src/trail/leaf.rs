@@ -16,14 +16,14 @@
 //! | `salt` | 16 random bytes in hexadecimal |
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use crate::domain::consent::Hash;
 use crate::domain::event::{Event, EventKind, Sequenced};
 use crate::domain::evidence::Part;
+use crate::domain::hex;
 use crate::domain::id::{EventId, MessageId, SignupId, SubscriberId};
 use crate::domain::list::{ListId, SenderId};
 use crate::domain::time::Timestamp;
@@ -71,45 +71,51 @@ pub struct Leaf {
 #[error("not a leaf of version {VERSION}: {0}")]
 pub struct InvalidLeaf(String);
 
+/// A leaf to be written, its members sorted by name.
+#[derive(Serialize)]
+struct Written<'e> {
+    #[serde(skip_serializing_if = "Members::is_empty")]
+    data: Members<'e>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    evidence: BTreeMap<&'static str, Hash>,
+    id: EventId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    list: Option<&'e ListId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<MessageId>,
+    salt: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sender: Option<&'e SenderId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signup: Option<SignupId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscriber: Option<SubscriberId>,
+    time: Timestamp,
+    r#type: EventKind,
+    v: u8,
+}
+
 /// Writes an event down as the bytes that the trail hashes.
 pub fn encode(event: &Event) -> Vec<u8> {
     let evidence = event.evidence.iter();
-    let evidence: Map<String, Value> = evidence
-        .map(|e| {
-            (
-                e.part.as_str().to_owned(),
-                e.commitment().to_string().into(),
-            )
-        })
-        .collect();
-    let salt = event.salt.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    let members = [
-        ("v", json!(VERSION)),
-        ("id", json!(event.id)),
-        ("type", json!(event.kind)),
-        ("time", json!(event.time)),
-        ("sender", json!(event.sender)),
-        ("list", json!(event.list)),
-        ("subscriber", json!(event.subscriber)),
-        ("signup", json!(event.signup)),
-        ("message", json!(event.message)),
-        ("data", Value::Object(event.data.clone())),
-        ("evidence", Value::Object(evidence)),
-        ("salt", json!(salt)),
-    ];
-    let empty = |value: &Value| match value {
-        Value::Null => true,
-        Value::Object(members) => members.is_empty(),
-        _ => false,
+    let leaf = Written {
+        data: Members(&event.data),
+        evidence: evidence
+            .map(|e| (e.part.as_str(), e.commitment()))
+            .collect(),
+        id: event.id,
+        list: event.list.as_ref(),
+        message: event.message,
+        salt: hex::text(&event.salt),
+        sender: event.sender.as_ref(),
+        signup: event.signup,
+        subscriber: event.subscriber,
+        time: event.time,
+        r#type: event.kind,
+        v: VERSION,
     };
-    let members = members.into_iter().filter(|(_, value)| !empty(value));
-    let members = members.map(|(name, value)| (name.to_owned(), value));
-    let mut text = String::with_capacity(512);
-    canonical(&Value::Object(members.collect()), &mut text);
-    text.into_bytes()
+    // serde_json escapes strings and writes integers as RFC 8785 does; all this always can be written to memory.
+    serde_json::to_vec(&leaf).unwrap_or_default()
 }
 
 impl Leaf {
@@ -143,38 +149,36 @@ impl Leaf {
     }
 }
 
-/// Writes a value in the form of RFC 8785. Names are ASCII here, so their bytes sort as their UTF-16 does, and numbers
-/// are integers.
-fn canonical(value: &Value, to: &mut String) {
-    match value {
-        Value::Object(members) => {
-            let sorted: BTreeMap<&String, &Value> = members.iter().collect();
-            let mut before = '{';
-            for (name, value) in sorted {
-                to.push(before);
-                to.push_str(&Value::from(name.as_str()).to_string());
-                to.push(':');
-                canonical(value, to);
-                before = ',';
-            }
-            if before == '{' {
-                to.push('{');
-            }
-            to.push('}');
-        }
-        Value::Array(items) => {
-            to.push('[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    to.push(',');
-                }
-                canonical(item, to);
-            }
-            to.push(']');
-        }
-        // serde_json escapes strings and writes integers as RFC 8785 does.
-        plain => {
-            let _ = write!(to, "{plain}");
+/// Members of an object, which are written in the order of their names. These are ASCII here, so that their bytes sort as
+/// their UTF-16 does.
+struct Members<'v>(&'v Map<String, Value>);
+
+impl Members<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Members<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let sorted: BTreeMap<&String, &Value> = self.0.iter().collect();
+        to.collect_map(
+            sorted
+                .into_iter()
+                .map(|(name, value)| (name, Sorted(value))),
+        )
+    }
+}
+
+/// A value in which every object is written so.
+struct Sorted<'v>(&'v Value);
+
+impl Serialize for Sorted<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(members) => Members(members).serialize(to),
+            Value::Array(items) => to.collect_seq(items.iter().map(Sorted)),
+            plain => plain.serialize(to),
         }
     }
 }
