@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use uuid::Uuid;
 
+use super::mask::masked;
 use super::{ComposeError, Composed, Draft, Links, Proof, compose};
 use crate::domain::address::Address;
 use crate::domain::consent::Hash;
@@ -95,12 +96,24 @@ impl Composer {
     /// # Errors
     /// When its key or templates are not here, or the letter lacks what its kind must have.
     pub fn compose(&self, letter: &Letter, keys: &LinkKeys) -> Result<Composed, ComposeError> {
+        Ok(self.compose_signed(letter, keys)?.0)
+    }
+
+    /// Makes the mail and returns the tokens in it.
+    fn compose_signed(
+        &self,
+        letter: &Letter,
+        keys: &LinkKeys,
+    ) -> Result<(Composed, Vec<String>), ComposeError> {
         let missing = || ComposeError::Missing("link key that it was pinned to");
         let key = letter.pinned.link_key.parse().map_err(|_| missing())?;
-        self.write(letter, |purpose, subject, expires| {
+        let mut tokens = Vec::new();
+        let composed = self.write(letter, |purpose, subject, expires| {
             let token = keys.sign(key, purpose, subject, expires);
+            tokens.extend(token.clone());
             token.ok_or_else(missing)
-        })
+        })?;
+        Ok((composed, tokens))
     }
 
     /// Makes the mail with every token replaced by `*` of the same length: who has no key makes the same.
@@ -122,8 +135,9 @@ impl Composer {
         facts: Vec<Hash>,
         keys: &LinkKeys,
     ) -> Result<(Composed, Proof), ComposeError> {
-        let composed = self.compose(letter, keys)?;
-        let masked = self.compose_masked(letter)?;
+        let (composed, tokens) = self.compose_signed(letter, keys)?;
+        // What `compose_masked` makes, at a fraction of its cost.
+        let masked = masked(composed.bytes.clone(), &tokens);
         let proof = Proof {
             kind: letter.kind,
             to: letter.to.as_str().to_owned(),
@@ -135,7 +149,7 @@ impl Composer {
             expires: letter.expires,
             public_url: self.public_url.clone(),
             sha256: Hash::of(&composed.bytes),
-            masked_sha256: Hash::of(&masked.bytes),
+            masked_sha256: Hash::of(&masked),
             release: env!("CARGO_PKG_VERSION").to_owned(),
         };
         Ok((composed, proof))
@@ -144,7 +158,7 @@ impl Composer {
     fn write(
         &self,
         letter: &Letter,
-        sign: impl Fn(Purpose, Uuid, Option<Timestamp>) -> Result<String, ComposeError>,
+        sign: impl FnMut(Purpose, Uuid, Option<Timestamp>) -> Result<String, ComposeError>,
     ) -> Result<Composed, ComposeError> {
         let template = self.template(letter);
         let draft = Draft {
@@ -180,12 +194,12 @@ impl Composer {
     fn links(
         &self,
         letter: &Letter,
-        sign: impl Fn(Purpose, Uuid, Option<Timestamp>) -> Result<String, ComposeError>,
+        mut sign: impl FnMut(Purpose, Uuid, Option<Timestamp>) -> Result<String, ComposeError>,
     ) -> Result<Links, ComposeError> {
         let own = letter.facts.first();
         let own = own.and_then(|facts| facts.sender.public_url.as_deref());
         let origin = own.map_or(self.public_url.as_str(), |own| own.trim_end_matches('/'));
-        let link = |purpose: Purpose, subject, expires| {
+        let mut link = |purpose: Purpose, subject, expires| {
             let token = sign(purpose, subject, expires)?;
             Ok::<_, ComposeError>(format!("{origin}{}{token}", purpose.path()))
         };

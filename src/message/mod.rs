@@ -2,6 +2,7 @@
 
 mod composer;
 mod draft;
+mod mask;
 mod proof;
 
 use std::fmt;

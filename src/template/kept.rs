@@ -186,6 +186,20 @@ impl MailTemplate {
                 }
             }
         }
+        // A mail is shown again without its tokens: that must be the same mail.
+        let masked = self.render_value(sample.masked.clone())?;
+        let texts = [
+            ("txt", &mail.text, &masked.text),
+            ("html", &mail.html, &masked.html),
+        ];
+        if let Some((ending, ..)) = texts
+            .iter()
+            .find(|(_, with, of)| sample::mask(with) != **of)
+        {
+            let name = sample.name;
+            let reason = format!("changes a link of sample {name:?}, or words by it");
+            return Err(self.unfit(ending, reason));
+        }
         let html = mail.html.to_ascii_lowercase();
         match FORBIDDEN.iter().find(|what| html.contains(**what)) {
             Some(what) => Err(self.unfit("html", format!("holds {what:?}, which no mail may"))),

@@ -6,12 +6,15 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use confirmd::domain::address::Address;
-use confirmd::domain::delivery::MessageKind;
+use confirmd::domain::consent::Hash;
+use confirmd::domain::delivery::{MessageKind, Pinned};
 use confirmd::domain::list::{Authority, Class, ConfirmBy, Facts, List, Sender};
 use confirmd::domain::locale::Locale;
 use confirmd::domain::time::Timestamp;
-use confirmd::message::{ComposeError, Composed, Draft, Links, compose};
+use confirmd::message::{ComposeError, Composed, Composer, Draft, Letter, Links, compose};
 use confirmd::template::{ConfirmPage, ListFace, MailTemplate, Preview, TemplateError, Templates};
+use confirmd::token::{KeyId, KeyState, LinkKeys};
+use uuid::Uuid;
 
 const KINDS: [MessageKind; 4] = [
     MessageKind::Confirmation,
@@ -147,6 +150,48 @@ fn composed(draft: &Draft) -> Result<Composed, ComposeError> {
 
 fn mail(draft: &Draft) -> String {
     String::from_utf8(composed(draft).unwrap().bytes).unwrap()
+}
+
+#[test]
+fn a_masked_mail_is_the_mail_with_stars_for_its_tokens_wherever_a_line_breaks() {
+    let (id, secret) = (KeyId([7; 4]), [7; 32]);
+    let keys = LinkKeys::new([(id, KeyState::Sign, secret)]).unwrap();
+    let templates = Arc::new(Templates::load(None).unwrap());
+    // Each origin moves the places at which quoted-printable breaks the links.
+    for length in 1..80 {
+        let origin = format!("https://{}.example", "x".repeat(length));
+        let composer = Composer::new(templates.clone(), &origin);
+        for (kind, tag) in KINDS
+            .into_iter()
+            .flat_map(|kind| [(kind, "en"), (kind, "nl")])
+        {
+            let draft = draft(kind, tag);
+            let letter = Letter {
+                kind,
+                pinned: Pinned {
+                    link_key: id.to_string(),
+                    template: composer.hash(kind, &draft.locale),
+                    message_id: draft.message_id,
+                    date: draft.date,
+                    boundary: draft.boundary,
+                },
+                to: draft.to,
+                locale: draft.locale,
+                facts: vec![weekly(), offers()],
+                signup: Some(Uuid::from_u128(length as u128)),
+                subscriptions: vec![Uuid::from_u128(1), Uuid::from_u128(2)],
+                asked_at: draft.asked_at,
+                site: draft.site,
+                expires: draft.expires,
+            };
+            let (mail, proof) = composer.compose_proven(&letter, Vec::new(), &keys).unwrap();
+            let masked = composer.compose_masked(&letter).unwrap();
+            assert_eq!(proof.masked_sha256, Hash::of(&masked.bytes), "{origin}");
+            assert_eq!(proof.sha256, Hash::of(&mail.bytes));
+            let links = usize::from(kind != MessageKind::Goodbye);
+            assert_eq!(usize::from(proof.sha256 != proof.masked_sha256), links);
+        }
+    }
 }
 
 /// What a reader of a page sees: its title, then its text, a line for each element.
@@ -646,6 +691,11 @@ fn a_broken_override_is_refused_with_file_line_and_reason() {
             "mail/confirmation.txt",
             &mail.replace("{{ confirm_url }}", ""),
             "mail/confirmation.txt: does not show \"https://lists.acme.example/c/",
+        ),
+        (
+            "mail/confirmation.txt",
+            &format!("{mail}{{{{ confirm_url | upper }}}}"),
+            "mail/confirmation.txt: changes a link of sample \"one\"",
         ),
         (
             "mail/leave.html",

@@ -2,7 +2,7 @@
 
 use minijinja::value::{Serde, Value};
 
-use super::{at, long_sender, offers, report, sender, url, weekly};
+use super::{at, long_sender, mask, offers, report, sender, url, weekly};
 use crate::domain::delivery::MessageKind;
 use crate::domain::list::ConfirmBy;
 use crate::template::face::ListFace;
@@ -15,12 +15,18 @@ pub(in crate::template) struct MailSample {
     pub name: &'static str,
     pub context: Value,
     pub required: Vec<String>,
+    /// The same with its tokens masked.
+    pub masked: Value,
 }
 
 fn mail<C: MailContext>(name: &'static str, mail: C) -> MailSample {
+    // Contexts hold texts and numbers, which always can be written.
+    let text = serde_json::to_string(&mail).unwrap_or_default();
+    let masked: Option<serde_json::Value> = serde_json::from_str(&mask(&text)).ok();
     MailSample {
         name,
         required: mail.required().into_iter().map(str::to_owned).collect(),
+        masked: Value::from(Serde(masked)),
         context: Value::from(Serde(mail)),
     }
 }

@@ -20,6 +20,11 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(1_795_424_700 + seconds)
 }
 
+/// Replaces every token by `*` of the same length.
+pub(super) fn mask(text: &str) -> String {
+    text.replace(TOKEN, &"*".repeat(TOKEN.len()))
+}
+
 fn url(path: &str) -> String {
     format!("https://lists.acme.example/{path}/{TOKEN}")
 }
