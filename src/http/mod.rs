@@ -23,7 +23,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -109,8 +109,8 @@ pub fn service(
             let began = Instant::now();
             match page::link::check(&app, &mut request) {
                 Some((route, refused)) => {
-                    let route = Cow::Borrowed(route);
-                    Ok(sealed(&app, route, request.method(), began, refused))
+                    count(&app, route.into(), request.method(), began, &refused);
+                    Ok(refused)
                 }
                 None => routes.oneshot(request).await,
             }
@@ -164,24 +164,29 @@ async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     let began = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
     let route = route.map_or(Cow::Borrowed("unmatched"), |route| {
         Cow::Owned(route.as_str().to_owned())
     });
-    sealed(&app, route, &method, began, response)
+    count(&app, route, &method, began, &response);
+    seal(response.headers_mut());
+    response
 }
 
-/// Counts and times an answer by its route, never by its path, and sets the headers that every answer carries.
-fn sealed(
+/// Counts and times an answer by its route, never by its path.
+fn count(
     app: &App,
     route: Cow<'static, str>,
     method: &Method,
     began: Instant,
-    mut response: Response,
-) -> Response {
+    response: &Response,
+) {
     let metrics = &app.flows.metrics;
     metrics.request(route, method, response.status(), began.elapsed());
-    let headers = response.headers_mut();
+}
+
+/// Sets the headers that every answer carries.
+fn seal(headers: &mut HeaderMap) {
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -190,5 +195,4 @@ fn sealed(
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    response
 }

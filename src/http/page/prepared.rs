@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 use crate::domain::locale::Locale;
+use crate::http::seal;
 use crate::template::{Page, Problem, ProblemPage, TemplateError, Templates};
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -18,7 +19,13 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 pub struct Pages {
     templates: Arc<Templates>,
     policy: HeaderValue,
-    problems: BTreeMap<Locale, Vec<Bytes>>,
+    problems: BTreeMap<Locale, Vec<Ready>>,
+}
+
+/// An answer that waits to be given.
+struct Ready {
+    headers: HeaderMap,
+    html: Bytes,
 }
 
 impl Pages {
@@ -27,26 +34,30 @@ impl Pages {
     /// # Errors
     /// Never for templates that were loaded: loading tries the same.
     pub fn prepare(templates: Arc<Templates>) -> Result<Self, TemplateError> {
-        let in_language = |locale: &Locale| {
-            let render = |problem| {
-                let sender = None;
-                let html = templates.page(locale, &ProblemPage { sender, problem });
-                html.map(Bytes::from)
-            };
-            let pages: Result<_, _> = Problem::ALL.into_iter().map(render).collect();
-            Ok((locale.clone(), pages?))
-        };
-        let problems = templates.languages().map(in_language);
-        let problems = problems.collect::<Result<_, _>>()?;
         let policy = format!(
             "default-src 'none'; style-src '{}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
             templates.style_hash()
         );
-        Ok(Self {
+        let mut pages = Self {
             policy: HeaderValue::try_from(policy).expect("base64 stands in a header"),
-            problems,
+            problems: BTreeMap::new(),
             templates,
-        })
+        };
+        for locale in pages.templates.languages() {
+            let ready = |problem| {
+                let sender = None;
+                let html = pages
+                    .templates
+                    .page(locale, &ProblemPage { sender, problem })?;
+                let mut headers = pages.headers(locale);
+                seal(&mut headers);
+                let html = html.into();
+                Ok(Ready { headers, html })
+            };
+            let ready: Result<_, TemplateError> = Problem::ALL.into_iter().map(ready).collect();
+            pages.problems.insert(locale.clone(), ready?);
+        }
+        Ok(pages)
     }
 
     /// Answers with a page made for this request.
@@ -60,30 +71,36 @@ impl Pages {
         content: &P,
     ) -> Result<Response, TemplateError> {
         let html = self.templates.page(locale, content)?;
-        Ok(self.answer(status, self.templates.language(locale), html.into()))
+        let headers = self.headers(self.templates.language(locale));
+        Ok(answer(status, headers, html.into()))
     }
 
-    /// Answers with the page of a problem.
+    /// Answers with the page of a problem, with all that every answer carries.
     pub fn problem(&self, status: StatusCode, locale: &Locale, problem: Problem) -> Response {
         let language = self.templates.language(locale);
-        let html = &self.problems[language][problem as usize];
-        self.answer(status, language, html.clone().into())
+        let Ready { headers, html } = &self.problems[language][problem as usize];
+        answer(status, headers.clone(), html.clone().into())
     }
 
-    fn answer(&self, status: StatusCode, language: &Locale, html: Body) -> Response {
-        let mut response = Response::new(html);
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
+    fn headers(&self, language: &Locale) -> HeaderMap {
         // Those that every answer carries come later.
-        headers.reserve(8);
+        let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, HTML);
         headers.insert(header::CONTENT_SECURITY_POLICY, self.policy.clone());
         if let Ok(language) = HeaderValue::from_str(language.as_str()) {
             headers.insert(header::CONTENT_LANGUAGE, language);
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-        }
-        response
+        headers
     }
+}
+
+fn answer(status: StatusCode, headers: HeaderMap, html: Body) -> Response {
+    let mut response = Response::new(html);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    response
 }
