@@ -60,6 +60,9 @@ struct Words {
     /// Subscriptions that are there before rows 9, 10, 14 and 15 begin
     #[arg(long, default_value_t = 0)]
     filled: u64,
+    /// Minutes of even load after row 14, whose memory must not grow
+    #[arg(long, default_value_t = 0)]
+    soak: u64,
     /// A part of this program that runs beside it
     #[arg(long, hide = true)]
     part: Option<Part>,
@@ -81,6 +84,7 @@ pub struct Bench {
     time: Duration,
     only_a: bool,
     filled: u64,
+    soak: u64,
 }
 
 fn main() {
@@ -91,6 +95,7 @@ fn main() {
         time: Duration::from_secs_f64(words.seconds),
         only_a: words.only_a,
         filled: words.filled,
+        soak: words.soak,
     };
     match words.part {
         Some(Part::Http) => return bench.runtime.block_on(floor::http::serve()),

@@ -8,6 +8,7 @@ mod mailed;
 mod presses;
 mod processes;
 mod signups;
+mod soak;
 mod stalls;
 mod syncs;
 
@@ -28,5 +29,6 @@ pub const ALL: &[Rows] = &[
     (&[11], syncs::run),
     (&[12], stalls::run),
     (&[14, 15], footprint::run),
+    (&[14], soak::run),
     (&[16], processes::run),
 ];
