@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -83,7 +84,9 @@ pub async fn claim(
         tx.commit().await?;
         return Ok(Claimed::default());
     }
-    let mut work = Work::lock_messages(flows, &mut tx, picked.iter()).await?;
+    let mut work = Work::lock_messages(&mut tx, picked.iter()).await?;
+    let signups: Vec<_> = picked.iter().filter_map(|m| m.signup).collect();
+    work.read(flows, &mut tx, &signups).await?;
     let people: Vec<SubscriberId> = picked.iter().map(|m| m.subscriber).collect();
     let people = tx.subscribers(&people).await?;
     let people: BTreeMap<_, _> = people.into_iter().map(|p| (p.id, p)).collect();
@@ -115,7 +118,7 @@ pub async fn claim(
     }
     let claim = Claim {
         token,
-        lease_until: lease_now + flows.settings.short_lease(),
+        lease_until: lease_now + lease(flows),
     };
     let messages: Vec<_> = claimed.jobs.iter().map(|job| job.message.clone()).collect();
     tx.claim(&messages, claim).await?;
@@ -208,7 +211,7 @@ fn confirmation(
     for list in work.lists(signup.id) {
         if admitted.contains(&list.list) {
             let own = work.facts(list)?.list.link_life;
-            life = Some(life.map_or(own, |life: std::time::Duration| life.min(own)));
+            life = Some(life.map_or(own, |life: Duration| life.min(own)));
         }
     }
     let expires = life.map(|life| now + life);
@@ -350,14 +353,23 @@ async fn job(
     })
 }
 
+/// Returns how long a claim holds without a sign of life.
+fn lease(flows: &Flows) -> Duration {
+    match flows.pool.is_shared() {
+        true => flows.settings.short_lease(),
+        // Nobody is there who could take over.
+        false => flows.settings.long_lease(),
+    }
+}
+
 /// Says that claimed mails are still being seen to.
 ///
 /// # Errors
 /// When the database refuses; then their leases end by themselves.
 pub async fn renew(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), Error> {
     let mut tx = flows.pool.begin().await?;
-    let lease = tx.lease_clock(flows.clock.now()).await? + flows.settings.short_lease();
-    tx.renew(claims, lease).await?;
+    let until = tx.lease_clock(flows.clock.now()).await? + lease(flows);
+    tx.renew(claims, until).await?;
     tx.commit().await
 }
 
@@ -365,8 +377,11 @@ pub async fn renew(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), Er
 ///
 /// # Errors
 /// When the database refuses; then their leases end by themselves.
-pub async fn release(flows: Arc<Flows>, claims: Vec<(MessageId, Uuid)>) -> Result<Vec<()>, Error> {
-    let mut tx = flows.pool.begin().await?;
+pub async fn release(
+    _flows: Arc<Flows>,
+    mut tx: Tx,
+    claims: Vec<(MessageId, Uuid)>,
+) -> Result<Vec<()>, Error> {
     tx.release(&claims).await?;
     tx.commit().await?;
     Ok(vec![(); claims.len()])

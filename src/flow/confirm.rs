@@ -18,8 +18,8 @@ use crate::domain::list::{ConfirmBy, ListId};
 use crate::domain::signup::{Confirm, ListState, confirm as decide};
 use crate::domain::subscription::Move;
 use crate::domain::time::Timestamp;
-use crate::store::Error;
 use crate::store::signup::SignupList;
+use crate::store::{Error, Tx};
 use crate::token::{KeyId, Purpose};
 
 /// Which lists are meant.
@@ -61,9 +61,12 @@ pub struct Outcome {
 ///
 /// # Errors
 /// When the database refuses; then nothing is confirmed.
-pub async fn confirm(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Outcome>, Error> {
+pub async fn confirm(
+    flows: Arc<Flows>,
+    mut tx: Tx,
+    batch: Vec<Press>,
+) -> Result<Vec<Outcome>, Error> {
     let ids: Vec<SignupId> = batch.iter().map(|press| press.signup).collect();
-    let mut tx = flows.pool.begin().await?;
     let mut work = Work::lock_signups(&flows, &mut tx, &ids).await?;
     let now = flows.clock.now();
     let in_force = flows.in_force();

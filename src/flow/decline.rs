@@ -11,9 +11,9 @@ use crate::domain::list::ListId;
 use crate::domain::signup::{Decline, ListState, Refuse, refuse};
 use crate::domain::subscription::Move;
 use crate::domain::time::Timestamp;
-use crate::store::Error;
 use crate::store::signup::Signup;
 use crate::store::subscriber::Subscription;
+use crate::store::{Error, Tx};
 
 /// What was pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +52,12 @@ pub struct Outcome {
 ///
 /// # Errors
 /// When the database refuses; then nothing is declined.
-pub async fn decline(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Outcome>, Error> {
+pub async fn decline(
+    flows: Arc<Flows>,
+    mut tx: Tx,
+    batch: Vec<Press>,
+) -> Result<Vec<Outcome>, Error> {
     let ids: Vec<SignupId> = batch.iter().map(|press| press.signup).collect();
-    let mut tx = flows.pool.begin().await?;
     let mut work = Work::lock_signups(&flows, &mut tx, &ids).await?;
     let now = flows.clock.now();
     let in_force = flows.in_force();

@@ -1,4 +1,4 @@
-//! Gates: requests that wait while a commit runs go into the next one together.
+//! Gates: requests that come until a transaction begins go into it together.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Error, Flows};
-use crate::store;
+use crate::store::{self, Tx};
 
 /// The most requests that one transaction takes.
 const BATCH: usize = 256;
@@ -34,14 +34,20 @@ impl<I: Clone + Send + 'static, O: Send + 'static> Gate<I, O> {
     /// Its task ends when the last entrance is dropped.
     pub fn open<F, R>(flows: Arc<Flows>, bound: usize, flow: F) -> Self
     where
-        F: Fn(Arc<Flows>, Vec<I>) -> R + Send + Sync + 'static,
+        F: Fn(Arc<Flows>, Tx, Vec<I>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Vec<O>, store::Error>> + Send,
     {
         let (queue, mut waiting) = mpsc::channel::<Waiting<I, O>>(bound.max(1));
         tokio::spawn(async move {
-            let mut batch = Vec::new();
-            while waiting.recv_many(&mut batch, BATCH).await > 0 {
-                run(&flows, &flow, std::mem::take(&mut batch)).await;
+            while let Some(first) = waiting.recv().await {
+                let tx = flows.pool.begin().await;
+                let mut batch = vec![first];
+                while batch.len() < BATCH
+                    && let Ok(next) = waiting.try_recv()
+                {
+                    batch.push(next);
+                }
+                run(&flows, &flow, tx, batch).await;
             }
         });
         Self { queue }
@@ -60,36 +66,56 @@ impl<I: Clone + Send + 'static, O: Send + 'static> Gate<I, O> {
     }
 }
 
-async fn run<I, O, F, R>(flows: &Arc<Flows>, flow: &F, batch: Vec<Waiting<I, O>>)
-where
+async fn run<I, O, F, R>(
+    flows: &Arc<Flows>,
+    flow: &F,
+    tx: Result<Tx, store::Error>,
+    batch: Vec<Waiting<I, O>>,
+) where
     I: Clone,
-    F: Fn(Arc<Flows>, Vec<I>) -> R,
+    F: Fn(Arc<Flows>, Tx, Vec<I>) -> R,
     R: Future<Output = Result<Vec<O>, store::Error>>,
 {
     let (items, answers): (Vec<I>, Vec<_>) = batch.into_iter().unzip();
-    match flow(flows.clone(), items.clone()).await {
+    let (begun, done) = match tx {
+        Ok(tx) => (true, flow(flows.clone(), tx, items.clone()).await),
+        Err(error) => (false, Err(error)),
+    };
+    match done {
         Ok(outcomes) => {
             for (answer, outcome) in answers.into_iter().zip(outcomes) {
                 // Whoever hung up has missed the answer; what was done stays done.
                 let _ = answer.send(Ok(outcome));
             }
         }
-        // A failed COMMIT may have been stored: nobody may be told otherwise, and nothing may run twice here.
-        Err(error) if answers.len() == 1 || error.is_unknown() || error.is_fatal() => {
+        // One of them may be the reason. But a failed COMMIT may have been stored: then nobody may be told otherwise, and
+        // nothing may run twice here.
+        Err(error) if begun && answers.len() > 1 && !error.is_unknown() && !error.is_fatal() => {
+            for (item, answer) in items.into_iter().zip(answers) {
+                let _ = answer.send(alone(flows, flow, item).await);
+            }
+        }
+        Err(error) => {
             let error = report(flows, error);
             for answer in answers {
                 let _ = answer.send(Err(error.clone()));
             }
         }
-        Err(_) => {
-            for (item, answer) in items.into_iter().zip(answers) {
-                let outcome = match flow(flows.clone(), vec![item]).await {
-                    Ok(mut outcomes) => outcomes.pop().ok_or(Error::Busy),
-                    Err(error) => Err(report(flows, error)),
-                };
-                let _ = answer.send(outcome);
-            }
-        }
+    }
+}
+
+async fn alone<I, O, F, R>(flows: &Arc<Flows>, flow: &F, item: I) -> Result<O, Error>
+where
+    F: Fn(Arc<Flows>, Tx, Vec<I>) -> R,
+    R: Future<Output = Result<Vec<O>, store::Error>>,
+{
+    let outcomes = async {
+        let tx = flows.pool.begin().await?;
+        flow(flows.clone(), tx, vec![item]).await
+    };
+    match outcomes.await {
+        Ok(mut outcomes) => outcomes.pop().ok_or(Error::Busy),
+        Err(error) => Err(report(flows, error)),
     }
 }
 

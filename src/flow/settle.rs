@@ -10,9 +10,9 @@ use super::Flows;
 use super::work::Work;
 use crate::clock::random;
 use crate::domain::delivery::{Answer, Attempt, LIFE, MessageKind, MessageState, Next, after};
-use crate::domain::event::EventKind;
+use crate::domain::event::{Event, EventKind};
 use crate::domain::evidence::Part;
-use crate::domain::id::MessageId;
+use crate::domain::id::{MessageId, SignupId};
 use crate::domain::signup::{ListState, SignupState};
 use crate::domain::time::Timestamp;
 use crate::message::Proof;
@@ -51,25 +51,44 @@ pub enum Outcome {
 /// When the database refuses; the leases then end by themselves, and the mails are sent again.
 pub async fn settle(
     flows: Arc<Flows>,
+    mut tx: Tx,
     batch: Vec<Result>,
 ) -> std::result::Result<Vec<Outcome>, Error> {
     let now = flows.clock.now();
     let plans: Vec<(Next, Settlement)> = batch.iter().map(|result| plan(result, now)).collect();
     let rows: Vec<Settlement> = plans.iter().map(|(_, row)| row.clone()).collect();
 
-    let mut tx = flows.pool.begin().await?;
     let settled = write(&mut tx, rows).await?;
     let messages = batch.iter().map(|result| &result.message);
-    let mut work = Work::lock_messages(&flows, &mut tx, messages).await?;
+    let mut work = Work::lock_messages(&mut tx, messages).await?;
+    let failed = batch.iter().zip(&plans);
+    let failed = failed.filter(|(_, (next, _))| *next == Next::End(MessageState::Failed));
+    let failed: Vec<_> = failed
+        .filter_map(|(result, _)| result.message.signup)
+        .collect();
+    work.read(&flows, &mut tx, &failed).await?;
+    let mut sent = Vec::new();
     let mut outcomes = Vec::with_capacity(batch.len());
     for (result, (next, row)) in batch.iter().zip(&plans) {
         if !settled.contains(&(result.message.id, result.claim)) {
             outcomes.push(Outcome::TooLate);
             continue;
         }
-        follow(&flows, &mut work, result, row, *next, now);
+        work.events.extend(event(&flows, result, row, *next, now));
+        if let (Next::End(state), Some(signup)) = (*next, result.message.signup)
+            && result.message.kind == MessageKind::Confirmation
+        {
+            work.change_ledger(result.message.mailbox)
+                .settled(result.message.id, now);
+            match state {
+                MessageState::Sent | MessageState::Unknown => sent.push(signup),
+                MessageState::Failed => undeliverable(&mut work, signup, now),
+                _ => {}
+            }
+        }
         outcomes.push(Outcome::Settled(*next));
     }
+    tx.mark_sent(&sent).await?;
     work.commit(&flows, tx).await?;
     Ok(outcomes)
 }
@@ -137,76 +156,61 @@ fn plan(result: &Result, now: Timestamp) -> (Next, Settlement) {
     (next, row)
 }
 
-/// Carries the end of a mail over to its signup, and appends its event.
-fn follow(
+/// Says what became of an attempt.
+fn event(
     flows: &Flows,
-    work: &mut Work,
     result: &Result,
     row: &Settlement,
     next: Next,
     now: Timestamp,
-) {
+) -> Option<Event> {
     let message = &result.message;
     let kind = match next {
-        Next::Retry(_) => Some(EventKind::MessageDeferred),
-        Next::End(MessageState::Sent) => Some(EventKind::MessageSent),
-        Next::End(MessageState::Failed) => Some(EventKind::MessageFailed),
-        Next::End(MessageState::Unknown) => Some(EventKind::MessageUnknown),
-        Next::End(_) => None,
+        Next::Retry(_) => EventKind::MessageDeferred,
+        Next::End(MessageState::Sent) => EventKind::MessageSent,
+        Next::End(MessageState::Failed) => EventKind::MessageFailed,
+        Next::End(MessageState::Unknown) => EventKind::MessageUnknown,
+        Next::End(_) => return None,
     };
-    if let Some(kind) = kind {
-        let mut event = flows
-            .event(kind, now, Some(&message.sender))
-            .subscriber(message.subscriber)
-            .message(message.id)
-            .with("kind", message.kind.as_str())
-            .with("attempt", row.attempts);
-        event.signup = message.signup;
-        if let Some(answer) = &result.answer {
-            event = event
-                .with("phase", answer.phase.clone())
-                .with("cause", answer.cause.clone());
-            if let Some(code) = answer.code {
-                event = event.with("code", code);
-            }
-            if let Some(enhanced) = &answer.enhanced {
-                event = event.with("enhanced", enhanced.clone());
-            }
+    let mut event = flows
+        .event(kind, now, Some(&message.sender))
+        .subscriber(message.subscriber)
+        .message(message.id)
+        .with("kind", message.kind.as_str())
+        .with("attempt", row.attempts);
+    event.signup = message.signup;
+    if let Some(answer) = &result.answer {
+        event = event
+            .with("phase", answer.phase.clone())
+            .with("cause", answer.cause.clone());
+        if let Some(code) = answer.code {
+            event = event.with("code", code);
         }
-        if let Next::Retry(at) = next {
-            event = event.with("next", at.to_string());
+        if let Some(enhanced) = &answer.enhanced {
+            event = event.with("enhanced", enhanced.clone());
         }
-        // What was sent, or perhaps was.
-        if let (Next::End(MessageState::Sent | MessageState::Unknown), Some(proof)) =
-            (next, &result.proof)
-        {
-            let mail = json!({ "mail": proof, "answer": result.answer });
-            event = event.evidence(Part::Mail, random(), &mail);
-        }
-        work.events.push(event);
     }
-    let (Some(id), MessageKind::Confirmation) = (message.signup, message.kind) else {
-        return;
-    };
-    let Some(signup) = work.signup(id).cloned() else {
-        return;
-    };
-    let Next::End(state) = next else { return };
-    work.change_ledger(signup.mailbox).settled(message.id, now);
-    let ends = match state {
-        MessageState::Sent | MessageState::Unknown => SignupState::Sent,
-        MessageState::Failed => SignupState::Undeliverable,
-        _ => return,
-    };
+    if let Next::Retry(at) = next {
+        event = event.with("next", at.to_string());
+    }
+    // What was sent, or perhaps was.
+    if let (Next::End(MessageState::Sent | MessageState::Unknown), Some(proof)) =
+        (next, &result.proof)
+    {
+        let mail = json!({ "mail": proof, "answer": result.answer });
+        event = event.evidence(Part::Mail, random(), &mail);
+    }
+    Some(event)
+}
+
+/// Ends a signup whose mail nobody takes.
+fn undeliverable(work: &mut Work, id: SignupId, now: Timestamp) {
     if let Some(signup) = work.change_signup(id) {
-        signup.state = ends;
+        signup.state = SignupState::Undeliverable;
     }
-    if ends == SignupState::Undeliverable {
-        for list in work.lists(id).to_vec() {
-            if list.state == ListState::Open {
-                let state = ListState::Undeliverable;
-                work.end_list(id, &list.list, state, None, now);
-            }
+    for list in work.lists(id).to_vec() {
+        if list.state == ListState::Open {
+            work.end_list(id, &list.list, ListState::Undeliverable, None, now);
         }
     }
 }

@@ -63,9 +63,12 @@ pub enum Outcome {
 ///
 /// # Errors
 /// When the database refuses; then none is accepted.
-pub async fn sign_up(flows: Arc<Flows>, batch: Vec<Request>) -> Result<Vec<Outcome>, Error> {
+pub async fn sign_up(
+    flows: Arc<Flows>,
+    mut tx: Tx,
+    batch: Vec<Request>,
+) -> Result<Vec<Outcome>, Error> {
     let now = flows.clock.now();
-    let mut tx = flows.pool.begin().await?;
     let ids: Vec<SignupId> = batch.iter().map(|_| SignupId::new(now, random())).collect();
     let outcomes = remember(&mut tx, now, &batch, &ids).await?;
     let fresh: Vec<(SignupId, &Request)> = ids

@@ -8,9 +8,13 @@ use super::Flows;
 use super::claim::is_held;
 use super::work::Work;
 use crate::domain::delivery::MessageKind;
+use crate::domain::id::MessageId;
 use crate::domain::signup::{Confirm, confirm};
-use crate::store::Error;
+use crate::domain::time::Timestamp;
 use crate::store::message::Message;
+use crate::store::{Error, Tx};
+
+type Claim = (MessageId, Uuid);
 
 /// A mail that is about to be sent.
 #[derive(Clone, Debug)]
@@ -21,16 +25,14 @@ pub struct Start {
     pub claim: Uuid,
 }
 
-/// Looks once more, before the write that carries DATA, and renews the lease over what follows.
+/// Looks once more, before the write that carries DATA, with a lease that covers what follows.
 ///
 /// # Errors
 /// When the database refuses; then none may be sent.
 pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Error> {
-    let mut tx = flows.pool.begin().await?;
     let now = flows.clock.now();
-    let lease = tx.lease_clock(now).await? + flows.settings.long_lease();
     let claims: Vec<_> = batch.iter().map(|s| (s.message.id, s.claim)).collect();
-    let held = tx.renew(&claims, lease).await?;
+    let (mut tx, held) = hold(&flows, &claims, now).await?;
     let signups: Vec<_> = batch.iter().filter_map(|s| s.message.signup).collect();
     let mut work = Work::read_signups(&flows, &mut tx, &signups).await?;
     work.read_ledgers(&mut tx).await?;
@@ -49,4 +51,20 @@ pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Er
     Ok(answers
         .map(|s| held.contains(&(s.message.id, s.claim)) && wanted(&s.message))
         .collect())
+}
+
+/// Sees to it that claims hold until the final reply, and returns those that do.
+async fn hold(flows: &Flows, claims: &[Claim], now: Timestamp) -> Result<(Tx, Vec<Claim>), Error> {
+    if !flows.pool.is_shared() {
+        // They were claimed for as long, so that there is nothing to write, unless they stood in line for long.
+        let mut tx = flows.pool.read().await?;
+        let held = tx.held(claims, now + flows.settings.after_data).await?;
+        if held.len() == claims.len() {
+            return Ok((tx, held));
+        }
+    }
+    let mut tx = flows.pool.begin().await?;
+    let lease = tx.lease_clock(now).await? + flows.settings.long_lease();
+    let held = tx.renew(claims, lease).await?;
+    Ok((tx, held))
 }

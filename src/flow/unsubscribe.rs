@@ -71,9 +71,12 @@ pub enum Outcome {
 ///
 /// # Errors
 /// When the database refuses; then nobody has left.
-pub async fn unsubscribe(flows: Arc<Flows>, batch: Vec<Press>) -> Result<Vec<Outcome>, Error> {
+pub async fn unsubscribe(
+    flows: Arc<Flows>,
+    mut tx: Tx,
+    batch: Vec<Press>,
+) -> Result<Vec<Outcome>, Error> {
     let now = flows.clock.now();
-    let mut tx = flows.pool.begin().await?;
     let targets = targets(&mut tx, &batch).await?;
     let mut work = Work::default();
     for subscription in targets.values() {

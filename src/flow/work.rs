@@ -47,49 +47,55 @@ impl Work {
     /// Locks the mailboxes of signups, then reads what belongs to these signups.
     pub async fn lock_signups(flows: &Flows, tx: &mut Tx, ids: &[SignupId]) -> Result<Self, Error> {
         let ledgers = tx.lock_mailboxes_of_signups(ids).await?;
-        Self::read_locked(flows, tx, ids, ledgers).await
-    }
-
-    /// Locks the mailboxes of mails, then reads what belongs to their signups.
-    pub async fn lock_messages(
-        flows: &Flows,
-        tx: &mut Tx,
-        messages: impl Iterator<Item = &Message>,
-    ) -> Result<Self, Error> {
-        let of_signups = messages.filter_map(|message| Some((message.signup?, message.mailbox)));
-        let (ids, mailboxes): (Vec<_>, BTreeSet<_>) = of_signups.unzip();
-        let ledgers = tx.lock_mailboxes(&mailboxes).await?;
-        Self::read_locked(flows, tx, &ids, ledgers).await
-    }
-
-    async fn read_locked(
-        flows: &Flows,
-        tx: &mut Tx,
-        ids: &[SignupId],
-        ledgers: BTreeMap<Keyed, Ledger>,
-    ) -> Result<Self, Error> {
         let mut work = Self::read_signups(flows, tx, ids).await?;
         work.ledgers = ledgers;
         Ok(work)
     }
 
+    /// Locks the mailboxes of mails that answer signups.
+    pub async fn lock_messages(
+        tx: &mut Tx,
+        messages: impl Iterator<Item = &Message>,
+    ) -> Result<Self, Error> {
+        let of_signups = messages.filter(|message| message.signup.is_some());
+        let mailboxes = of_signups.map(|message| message.mailbox).collect();
+        Ok(Self {
+            ledgers: tx.lock_mailboxes(&mailboxes).await?,
+            ..Self::default()
+        })
+    }
+
     /// Reads what belongs to signups, without a lock and without ledgers.
     pub async fn read_signups(flows: &Flows, tx: &mut Tx, ids: &[SignupId]) -> Result<Self, Error> {
         let mut work = Self::default();
+        work.read(flows, tx, ids).await?;
+        Ok(work)
+    }
+
+    /// Reads what belongs to signups.
+    pub async fn read(
+        &mut self,
+        flows: &Flows,
+        tx: &mut Tx,
+        ids: &[SignupId],
+    ) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
         for signup in tx.signups(ids).await? {
-            work.signups.insert(signup.id, signup);
+            self.signups.insert(signup.id, signup);
         }
         for list in tx.signup_lists(ids).await? {
-            if let Entry::Vacant(unknown) = work.facts.entry(list.facts) {
+            if let Entry::Vacant(unknown) = self.facts.entry(list.facts) {
                 unknown.insert(flows.facts(tx, list.facts).await?);
             }
-            work.lists.entry(list.signup).or_default().push(list);
+            self.lists.entry(list.signup).or_default().push(list);
         }
-        let subscribers: Vec<_> = work.signups.values().map(|s| s.subscriber).collect();
+        let subscribers: Vec<_> = self.signups.values().map(|s| s.subscriber).collect();
         for subscription in tx.subscriptions_of(&subscribers).await? {
-            work.put(subscription);
+            self.put(subscription);
         }
-        Ok(work)
+        Ok(())
     }
 
     /// Reads ledgers without locking them, for a page.

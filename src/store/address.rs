@@ -19,22 +19,21 @@ macro_rules! locking {
 }
 
 impl Tx {
-    /// Locks mailboxes in the order of their keys, making those that are new, and reads their ledgers.
+    /// Locks mailboxes in the order of their keys, making those that are new.
     pub async fn lock_or_make_mailboxes(
         &mut self,
         mailboxes: &BTreeSet<Keyed>,
-    ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
+    ) -> Result<(), Error> {
         const SQL: &str = "insert into address (mailbox, ledger)
             select mailbox, ledger from {set} where true order by n
-            on conflict (mailbox) do update set ledger = address.ledger
-            returning mailbox, ledger";
+            on conflict (mailbox) do update set ledger = address.ledger";
         let set = Set::new()
             .bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()))
             .json(
                 "ledger",
                 mailboxes.iter().map(|_| Value::Object(Default::default())),
             );
-        ledgers(self.rows(SQL, set).await?)
+        self.write(SQL, set).await
     }
 
     /// Locks known mailboxes in the order of their keys and reads their ledgers.
@@ -68,14 +67,15 @@ impl Tx {
         &mut self,
         ids: &[SubscriptionId],
     ) -> Result<(), Error> {
-        let texts = locking!(
-            "select mailbox, ledger from address where mailbox in
+        const SQL: &str = "select mailbox, ledger from address where mailbox in
               (select p.mailbox from {set} join subscription n on n.id = s.id join subscriber p on p.id = n.subscriber
               union all select p.mailbox from {set} join tombstone t on t.subscription = s.id
-                join subscriber p on p.sender = t.sender and p.identity = t.identity) order by mailbox"
-        );
-        let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
-        self.lock(texts, set).await?;
+                join subscriber p on p.sender = t.sender and p.identity = t.identity) order by mailbox for update";
+        if let Tx::Postgres(_) = self {
+            let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
+            self.rows::<(Vec<u8>, Value)>(SQL, set).await?;
+        }
+        // On SQLite the transaction holds the one write lock that there is.
         Ok(())
     }
 
@@ -85,7 +85,7 @@ impl Tx {
         set: Set,
     ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
         let sql = match self {
-            // The transaction holds the one write lock that there is.
+            // As above.
             Tx::Sqlite(_) => sqlite,
             Tx::Postgres(_) => postgres,
         };
@@ -114,8 +114,7 @@ impl Tx {
         let set = Set::new()
             .bytes("mailbox", ledgers.keys().map(|m| m.0.to_vec()))
             .json("ledger", ledgers.values().map(document));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
     }
 }
 

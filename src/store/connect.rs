@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, PgConnection, SqlSafeStr};
 
+use super::sqlite::Single;
 use super::{Error, Pool};
 
 const SQLITE: &[(i64, &str, &str)] = &[(
@@ -182,15 +183,8 @@ async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
         // What undoes a single statement is kept in memory, not in a file that each statement opens and closes.
         .pragma("temp_store", "memory")
         .pragma("trusted_schema", "off");
-    let writer = SqlitePoolOptions::new()
-        .test_before_acquire(false)
-        .max_connections(1)
-        .min_connections(1)
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .connect_with(options.clone())
-        .await?;
-    migrate(&mut *writer.acquire().await?, SQLITE).await?;
+    let writer = Single::connect(options.clone()).await?;
+    migrate(&mut *writer.turn().await?, SQLITE).await?;
     drop(migrating);
 
     let reader = SqlitePoolOptions::new()
@@ -354,7 +348,10 @@ pub async fn durability(pool: &Pool) -> Result<Vec<(&'static str, String)>, Erro
     let mut settings = Vec::new();
     for &(name, sql) in questions {
         let (value,): (String,) = match pool {
-            Pool::Sqlite { writer, .. } => sqlx::query_as(sql).fetch_one(writer).await?,
+            Pool::Sqlite { writer, .. } => {
+                let query = sqlx::query_as(sql);
+                query.fetch_one(&mut *writer.turn().await?).await?
+            }
             Pool::Postgres(pool) => sqlx::query_as(sql).fetch_one(pool).await?,
         };
         settings.push((name, value));

@@ -148,18 +148,19 @@ impl Pool {
         let Pool::Sqlite { writer, .. } = self else {
             return Ok(true);
         };
+        let mut turn = writer.turn().await?;
         // The new file is first made as a temporary one, which must not be held in memory.
         for sql in [
             "pragma temp_store = file",
             "vacuum",
             "pragma temp_store = memory",
         ] {
-            sqlx::query(sql).execute(writer).await?;
+            sqlx::query(sql).execute(&mut *turn).await?;
         }
         for _ in 0..ATTEMPTS {
             let (busy, pages, _): (i64, i64, i64) =
                 sqlx::query_as("pragma wal_checkpoint(truncate)")
-                    .fetch_one(writer)
+                    .fetch_one(&mut *turn)
                     .await?;
             // Without a number of pages somebody else is folding the log, which takes a moment.
             if pages >= 0 {

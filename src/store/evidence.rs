@@ -64,8 +64,7 @@ impl Tx {
             .bytes("key", rows.iter().map(|row| row.2.key.to_vec()))
             .text("body", rows.iter().map(|row| row.2.body.clone()))
             .time("kept_at", rows.iter().map(|row| row.3));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
     }
 
     /// Returns what is kept of a subscriber.

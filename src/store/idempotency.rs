@@ -31,7 +31,7 @@ impl Tx {
     ) -> Result<Vec<Request>, Error> {
         const INSERT: &str = "insert into idempotency (request, fingerprint, signup, created_at)
             select request, fingerprint, signup, created_at from {set} where true order by n
-            on conflict (request) do nothing";
+            on conflict (request) do nothing returning request";
         const SELECT: &str = "select i.request, i.fingerprint, i.signup
             from {set} join idempotency i on i.request = s.request where i.signup <> s.signup";
         let set = || {
@@ -44,8 +44,8 @@ impl Tx {
                 .uuid("signup", requests.iter().map(|r| r.signup.0))
                 .time("created_at", requests.iter().map(|_| at))
         };
-        let written = self.write(INSERT, set()).await?;
-        if written == requests.len() as u64 {
+        let written: Vec<(Vec<u8>,)> = self.rows(INSERT, set()).await?;
+        if written.len() == requests.len() {
             return Ok(Vec::new());
         }
         let rows: Vec<(Vec<u8>, Vec<u8>, Uuid)> = self.rows(SELECT, set()).await?;

@@ -153,8 +153,7 @@ impl Tx {
             .text("body", words.iter().map(|w| w.body.clone()))
             .int("revision", words.iter().map(|w| w.revision))
             .time("kept_at", words.iter().map(|_| at));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
     }
 
     /// Returns words of a list that are or were in force; in several languages the same, in any of them.

@@ -142,8 +142,7 @@ impl Tx {
             .json("lists", rows.iter().map(document))
             .time("created_at", rows.iter().map(|m| m.created_at))
             .time("due_at", rows.iter().map(|m| m.due_at));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
     }
 
     /// Returns the time by which leases are judged: of all replicas one clock, the server's.
@@ -216,8 +215,24 @@ impl Tx {
             .text("kind", rows.iter().map(|m| m.kind.as_str().to_owned()))
             .json("lists", rows.iter().map(document))
             .json("pinned", rows.iter().map(pinned));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
+    }
+
+    /// Returns the claims that still hold and whose leases reach so far.
+    pub async fn held(
+        &mut self,
+        claims: &[(MessageId, Uuid)],
+        until: Timestamp,
+    ) -> Result<Vec<(MessageId, Uuid)>, Error> {
+        const SQL: &str = "select message.id, message.claim from {set}
+            join message on message.id = s.id and message.claim = s.claim and message.lease_until >= s.until";
+        let set = Set::new()
+            .uuid("id", claims.iter().map(|(id, _)| id.0))
+            .uuid("claim", claims.iter().map(|(_, claim)| *claim))
+            .time("until", claims.iter().map(|_| until));
+        let rows: Vec<(Uuid, Uuid)> = self.rows(SQL, set).await?;
+        let held = rows.into_iter().map(|(id, claim)| (MessageId(id), claim));
+        Ok(held.collect())
     }
 
     /// Moves the end of leases, never backwards, and returns the claims that still hold.
@@ -246,8 +261,7 @@ impl Tx {
         let set = Set::new()
             .uuid("id", claims.iter().map(|(id, _)| id.0))
             .uuid("claim", claims.iter().map(|(_, claim)| *claim));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
     }
 
     /// Ends mails that were picked and are not to be sent.
@@ -268,8 +282,7 @@ impl Tx {
                 rows.iter().map(|(_, state)| state.as_str().to_owned()),
             )
             .time("at", rows.iter().map(|_| at));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
     }
 
     /// Settles claimed mails and returns those whose claim still held; for the others it is too late.
@@ -334,8 +347,7 @@ impl Tx {
             .bytes("hash", templates.iter().map(|(hash, _)| hash.0.to_vec()))
             .text("body", templates.iter().map(|(_, body)| body.clone()))
             .time("kept_at", templates.iter().map(|_| at));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
     }
 
     /// Returns a kept template.

@@ -1,8 +1,8 @@
 //! The only SQL: one file per table family, one text per statement for both databases.
 //!
 //! [`Pool`] and [`Tx`] are closed enums. What differs between SQLite and PostgreSQL lives in five places: connecting
-//! ([`connect`]), beginning ([`Pool::begin`]), locking and claiming ([`address`], [`message`]), waking, and writing sets
-//! ([`set`]).
+//! ([`connect`]), beginning ([`Pool::begin`], [`sqlite`]), locking and claiming ([`address`], [`message`]), waking, and
+//! writing sets ([`set`]).
 #![expect(
     clippy::missing_errors_doc,
     reason = "every statement here fails in the ways that store::Error names, and in no other"
@@ -21,19 +21,20 @@ pub mod list;
 pub mod message;
 pub mod set;
 pub mod signup;
+pub mod sqlite;
 pub mod subscriber;
 pub mod trail;
 mod types;
 pub mod wal;
 
-use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
 
 /// Runs one expression on the connection of a transaction, whichever database it is.
 macro_rules! on {
     ($tx:expr, |$conn:ident| $body:expr) => {
         match $tx {
             $crate::store::Tx::Sqlite(tx) => {
-                let $conn = &mut **tx;
+                let $conn = tx.connection().await?;
                 $body
             }
             $crate::store::Tx::Postgres(tx) => {
@@ -54,7 +55,7 @@ pub enum Pool {
     /// One writer and a few readers on one file.
     Sqlite {
         /// The one connection that writes.
-        writer: SqlitePool,
+        writer: sqlite::Single,
         /// Connections that cannot write.
         reader: SqlitePool,
     },
@@ -66,19 +67,21 @@ pub enum Pool {
 #[derive(Debug)]
 pub enum Tx {
     /// On SQLite.
-    Sqlite(Transaction<'static, Sqlite>),
+    Sqlite(sqlite::Transaction),
     /// On PostgreSQL.
     Postgres(Transaction<'static, Postgres>),
 }
 
 impl Pool {
-    /// Begins a transaction that may write; on SQLite it holds the write lock from its first moment.
+    /// Begins a transaction that may write; on SQLite no other of this process begins before it ends.
     ///
     /// # Errors
     /// When the database cannot be reached or is locked by another process for longer than the busy timeout.
     pub async fn begin(&self) -> Result<Tx, Error> {
         Ok(match self {
-            Pool::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("begin immediate").await?),
+            Pool::Sqlite { writer, .. } => {
+                Tx::Sqlite(sqlite::Transaction::write(writer.turn().await?))
+            }
             Pool::Postgres(pool) => Tx::Postgres(pool.begin().await?),
         })
     }
@@ -89,7 +92,9 @@ impl Pool {
     /// When the database cannot be reached.
     pub async fn read(&self) -> Result<Tx, Error> {
         Ok(match self {
-            Pool::Sqlite { reader, .. } => Tx::Sqlite(reader.begin().await?),
+            Pool::Sqlite { reader, .. } => {
+                Tx::Sqlite(sqlite::Transaction::read(reader.begin().await?))
+            }
             Pool::Postgres(pool) => Tx::Postgres(pool.begin_with("begin read only").await?),
         })
     }
@@ -101,7 +106,9 @@ impl Pool {
     pub async fn snapshot(&self) -> Result<Tx, Error> {
         const BEGIN: &str = "begin isolation level repeatable read read only";
         Ok(match self {
-            Pool::Sqlite { reader, .. } => Tx::Sqlite(reader.begin().await?),
+            Pool::Sqlite { reader, .. } => {
+                Tx::Sqlite(sqlite::Transaction::read(reader.begin().await?))
+            }
             Pool::Postgres(pool) => Tx::Postgres(pool.begin_with(BEGIN).await?),
         })
     }
@@ -115,6 +122,11 @@ impl Pool {
             }
             Pool::Postgres(pool) => pool.close().await,
         }
+    }
+
+    /// Tells whether other processes may serve from it too; a SQLite file has one daemon, which its lock proves.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Pool::Postgres(_))
     }
 
     /// Returns the name of the database system.
@@ -132,14 +144,13 @@ impl Tx {
     /// # Errors
     /// [`Error::is_unknown`] holds for a failure here: whether the transaction is stored is not known.
     pub async fn commit(self) -> Result<(), Error> {
-        let done = match self {
+        match self {
             Tx::Sqlite(tx) => tx.commit().await,
-            Tx::Postgres(tx) => tx.commit().await,
-        };
-        done.map_err(|error| Error {
-            at_commit: true,
-            ..Error::from(error)
-        })
+            Tx::Postgres(tx) => tx.commit().await.map_err(|error| Error {
+                at_commit: true,
+                ..Error::from(error)
+            }),
+        }
     }
 }
 

@@ -10,10 +10,11 @@ use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::query::{Query, QueryAs};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, FromRow, Postgres, Sqlite};
+use sqlx::{AssertSqlSafe, FromRow, Postgres};
 use uuid::Uuid;
 
 use super::{Error, Tx};
+use crate::domain::hex;
 use crate::domain::time::Timestamp;
 
 /// The rows of one statement, column by column.
@@ -86,7 +87,8 @@ impl Set {
         sql.replace("{set}", &set)
     }
 
-    fn sqlite(&self, sql: &str) -> String {
+    /// `place` is the number of the parameter that has the rows.
+    fn sqlite(&self, sql: &str, place: usize) -> String {
         let mut picks = String::new();
         for (i, (name, column)) in self.columns.iter().enumerate() {
             let _ = match column {
@@ -97,8 +99,10 @@ impl Set {
             };
         }
         // Without the table between them, SQLite writes each row out as text once for every column that is picked.
-        let rows = "with rows as materialized (select key, value as row from json_each($1))";
-        let set = format!("({rows} select {picks}key + 1 as n from rows) as s");
+        let set = format!(
+            "(with rows as materialized (select key, value as row from json_each(${place}))
+            select {picks}key + 1 as n from rows) as s"
+        );
         sql.replace("{set}", &set)
     }
 
@@ -157,12 +161,8 @@ fn write_value<T: Serialize + ?Sized>(value: &T, json: &mut Vec<u8>) {
 }
 
 fn write_hex(bytes: &[u8], json: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     json.push(b'"');
-    for byte in bytes {
-        json.push(DIGITS[usize::from(byte >> 4)]);
-        json.push(DIGITS[usize::from(byte & 15)]);
-    }
+    json.extend(hex::digits(bytes));
     json.push(b'"');
 }
 
@@ -182,20 +182,16 @@ macro_rules! bind_columns {
 }
 
 impl Tx {
-    /// Runs a statement over a set and returns how many rows it wrote.
-    pub(super) async fn write(&mut self, sql: &'static str, set: Set) -> Result<u64, Error> {
-        Ok(match self {
-            Tx::Sqlite(tx) => {
-                let query: Query<'_, Sqlite, _> = sqlx::query(AssertSqlSafe(set.sqlite(sql)));
-                let done = query.bind(set.json_rows()).execute(&mut **tx).await?;
-                done.rows_affected()
-            }
+    /// Runs a statement over a set: on SQLite at the latest with the commit, and before whatever is asked next.
+    pub(super) async fn write(&mut self, sql: &'static str, set: Set) -> Result<(), Error> {
+        match self {
+            Tx::Sqlite(tx) => tx.add(|place| set.sqlite(sql, place), set.json_rows()),
             Tx::Postgres(tx) => {
                 let query: Query<'_, Postgres, _> = sqlx::query(AssertSqlSafe(set.postgres(sql)));
-                let done = bind_columns!(query, set).execute(&mut **tx).await?;
-                done.rows_affected()
+                bind_columns!(query, set).execute(&mut **tx).await?;
             }
-        })
+        }
+        Ok(())
     }
 
     /// Runs a statement over a set and returns the rows that it gives.
@@ -205,9 +201,8 @@ impl Tx {
     {
         Ok(match self {
             Tx::Sqlite(tx) => {
-                let query: QueryAs<'_, Sqlite, T, _> =
-                    sqlx::query_as(AssertSqlSafe(set.sqlite(sql)));
-                query.bind(set.json_rows()).fetch_all(&mut **tx).await?
+                tx.add(|place| set.sqlite(sql, place), set.json_rows());
+                tx.rows().await?
             }
             Tx::Postgres(tx) => {
                 let query: QueryAs<'_, Postgres, T, _> =

@@ -156,8 +156,7 @@ impl Tx {
             .json("attributes", rows.iter().map(|s| s.attributes.clone()))
             .text("redirect", rows.iter().map(|s| s.redirect.clone()))
             .uuid("again_of", rows.iter().map(|s| s.again_of.map(|id| id.0)));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
     }
 
     /// Writes the lists of new signups, each with the counter that its subscription has now.
@@ -174,8 +173,7 @@ impl Tx {
             .uuid("subscriber", rows.iter().map(|r| r.1.0))
             .text("list", rows.iter().map(|r| r.2.to_string()))
             .bytes("facts", rows.iter().map(|r| r.3.0.to_vec()));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
     }
 
     /// Returns signups by id.
@@ -224,8 +222,7 @@ impl Tx {
                 rows.iter().map(|r| r.reason.map(|d| d.as_str().to_owned())),
             )
             .time("decided_at", rows.iter().map(|r| r.decided_at));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
     }
 
     /// Writes state, link's end and end of signups.
@@ -241,8 +238,20 @@ impl Tx {
             .text("state", rows.iter().map(|s| s.state.as_str().to_owned()))
             .time("expires_at", rows.iter().map(|s| s.expires_at))
             .time("ended_at", rows.iter().map(|s| s.ended_at));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
+    }
+
+    /// Notes that the mails of signups were sent, or perhaps were.
+    pub async fn mark_sent(&mut self, ids: &[SignupId]) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        const SQL: &str = "update signup set state = s.state from {set} where signup.id = s.id";
+        let sent = SignupState::Sent.as_str();
+        let set = Set::new()
+            .uuid("id", ids.iter().map(|id| id.0))
+            .text("state", ids.iter().map(|_| sent.to_owned()));
+        self.write(SQL, set).await
     }
 
     /// Returns signups whose links have ended and that have not, at most `limit`.

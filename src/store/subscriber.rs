@@ -223,8 +223,7 @@ impl Tx {
             .int("revision", rows.iter().map(|s| s.revision))
             .text("locale", rows.iter().map(|s| s.locale.to_string()))
             .time("restricted_at", rows.iter().map(|s| s.restricted_at));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
     }
 
     /// Returns, for subscriptions that were erased, the subscriptions that the same addresses have now.

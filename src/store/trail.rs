@@ -139,8 +139,7 @@ impl Tx {
             .int("level", tiles.keys().map(|id| i64::from(id.level)))
             .int("place", tiles.keys().map(|id| signed(id.index)))
             .bytes("hashes", tiles.values().map(bytes));
-        self.write(SQL, set).await?;
-        Ok(())
+        self.write(SQL, set).await
     }
 
     /// Returns the bytes of events after a number, at most `limit`, with their numbers.

@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::SqlitePool;
-use sqlx::sqlite::SqlitePoolOptions;
-
+use super::sqlite::Single;
 use super::{Error, Pool};
 
 /// How long folding waits for readers, while commits wait for it.
@@ -16,8 +14,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// The log of one SQLite file, and the connection that folds it.
 #[derive(Debug)]
 pub struct Wal {
-    writer: SqlitePool,
-    own: SqlitePool,
+    writer: Single,
+    own: Single,
 }
 
 /// How long the log is, in pages.
@@ -42,15 +40,9 @@ impl Wal {
         let Pool::Sqlite { writer, .. } = pool else {
             return Ok(None);
         };
-        let options = writer.connect_options().as_ref().clone();
-        let own = SqlitePoolOptions::new()
-            .max_connections(1)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .connect_with(options.busy_timeout(PATIENCE))
-            .await?;
+        let own = Single::connect(writer.options().clone().busy_timeout(PATIENCE)).await?;
         sqlx::query("pragma wal_autocheckpoint = 0")
-            .execute(writer)
+            .execute(&mut *writer.turn().await?)
             .await?;
         let writer = writer.clone();
         Ok(Some(Self { writer, own }))
@@ -68,13 +60,13 @@ impl Wal {
 
     /// Folds what is left between two commits, so that the next one begins the log anew. Commits wait, readers do not.
     pub async fn fold_up(&self) -> Result<Length, Error> {
-        let _between_commits = self.writer.acquire().await?;
+        let _between_commits = self.writer.turn().await?;
         self.fold().await
     }
 
     /// Folds everything and makes the log empty; commits and readers wait for each other, though not for long.
     pub async fn empty(&self) -> Result<Length, Error> {
-        let _between_commits = self.writer.acquire().await?;
+        let _between_commits = self.writer.turn().await?;
         self.run("pragma wal_checkpoint(truncate)").await
     }
 
@@ -85,7 +77,7 @@ impl Wal {
 
     async fn run(&self, pragma: &'static str) -> Result<Length, Error> {
         let (_busy, pages, folded) = sqlx::query_as::<_, (i64, i64, i64)>(pragma)
-            .fetch_one(&self.own)
+            .fetch_one(&mut *self.own.turn().await?)
             .await?;
         Ok(Length { pages, folded })
     }

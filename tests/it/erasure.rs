@@ -1,7 +1,5 @@
 //! A person is erased with the proof: nothing about them is left, the trail is whole, and their old links still work.
 
-use std::sync::Arc;
-
 use confirmd::domain::address::Address;
 use confirmd::domain::consent::{Action, Consent, Network};
 use confirmd::domain::delivery::About;
@@ -49,7 +47,8 @@ fn requests(app: &TestApp, emails: &[String]) -> Vec<Request> {
 
 async fn join(app: &TestApp, emails: &[String]) {
     for some in emails.chunks(500) {
-        let done = sign_up(Arc::clone(&app.flows), requests(app, some)).await;
+        let tx = app.flows.pool.begin().await.expect("begun");
+        let done = sign_up(app.flows.clone(), tx, requests(app, some)).await;
         let done = done.expect("accepted");
         assert!(done.iter().all(|o| matches!(o, Outcome::Accepted(_))));
     }

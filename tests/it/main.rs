@@ -34,3 +34,4 @@ mod statements;
 mod states;
 mod tokens;
 mod trail;
+mod transactions;

@@ -34,7 +34,7 @@ const WAITING: [&str; 3] = ["message_due", "message_leased", "event_unsequenced"
 const FIRST: &str = "select epoch, size, note, signed_at, stamp from checkpoint\n            order by epoch desc, size desc, signed_at desc limit 1";
 
 /// The beginning of some statement of every flow below: without them the test would show less than it says.
-const RUN: [&str; 24] = [
+const RUN: [&str; 23] = [
     "insert into address",
     "insert into subscriber",
     "insert into signup ",
@@ -51,7 +51,6 @@ const RUN: [&str; 24] = [
     "update signup_list set",
     "update message set state = 'queued'",
     "update message set state = 'claimed'",
-    "update message set lease_until",
     "update message set state = s.state, due_at",
     "update event set seq",
     "delete from idempotency",
@@ -153,7 +152,12 @@ both!(no_statement_goes_over_a_table_that_grows, |db| {
     assert_eq!(ended.status, 410, "{}", ended.body);
     statements.extend(stop(&mut daemon).await);
 
-    for run in RUN {
+    // SQLite claims for so long that a look has nothing to write.
+    let look = match db {
+        Db::Sqlite => "select message.id, message.claim from",
+        Db::Postgres => "update message set lease_until",
+    };
+    for run in RUN.into_iter().chain([look]) {
         let found = statements.iter().any(|text| text.starts_with(run));
         assert!(found, "{run} was not run:\n{statements:#?}");
     }
@@ -190,7 +194,11 @@ async fn stop(daemon: &mut Daemon) -> BTreeSet<String> {
         verb.iter().any(|verb| text.starts_with(verb))
             && names.into_iter().any(|name| GROWING.contains(&name))
     };
-    queries.map(text).filter(ours).collect()
+    // On SQLite several go out together.
+    let texts = queries.map(text).collect::<Vec<_>>();
+    let alone = texts.iter().flat_map(|text| text.split(';'));
+    let alone = alone.map(|text| text.trim().to_owned());
+    alone.filter(ours).collect()
 }
 
 /// A step of SQLite that reads every row: its plan names what it searches, and by which index.

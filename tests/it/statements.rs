@@ -118,7 +118,7 @@ const APART: [&str; 8] = [
     "pragma wal_autocheckpoint",
     "begin read only",
     "SELECT pg_type.oid",
-    "PRAGMA journal_mode = ",
+    "PRAGMA ",
 ];
 
 fn of_the_request(statements: Vec<Statement>) -> Vec<Statement> {
@@ -159,7 +159,15 @@ both!(a_signup_runs_the_same_statements_whatever_is_known, |db| {
     assert_eq!(expected.0.0, 202);
     // Address, subscriber, signup, its list, message, event: a row each; and three parts of evidence.
     let wrote: u64 = expected.1.iter().map(|s| s.wrote).sum();
-    assert_eq!(wrote, 9, "{:#?}", expected.1);
+    if db == Db::Postgres {
+        assert_eq!(wrote, 9, "{:#?}", expected.1);
+    }
+    assert_eq!(
+        expected.1.len(),
+        7 + usize::from(db == Db::Postgres),
+        "{:#?}",
+        expected.1
+    );
     for round in 0..2 {
         for state in STATES {
             let (answer, statements) = sign_up(&address(state, round)).await;
@@ -229,12 +237,12 @@ both!(
             200
         );
         let ran = acts(serve.statements_until("subscription.unsubscribed"));
-        let leaving = [
-            "select address",
-            "select subscription",
-            "insert subscription",
-            "insert event",
-        ];
-        assert_eq!(ran, leaving);
+        let leaving = ["select subscription", "insert subscription", "insert event"];
+        // The one write lock of SQLite needs no statement.
+        let lock = match db {
+            Db::Sqlite => &[][..],
+            Db::Postgres => &["select address"],
+        };
+        assert_eq!(ran, [lock, &leaving].concat());
     }
 );

@@ -60,7 +60,7 @@ pub struct Deliver {
 }
 
 /// Mails that are about to start, for each session.
-const AHEAD: usize = 4;
+const AHEAD: usize = 16;
 /// Mails composed at a time: the first ones leave while the others are made.
 const COMPOSED: usize = 16;
 

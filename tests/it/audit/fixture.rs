@@ -1,7 +1,6 @@
 //! A trail to verify: people who did everything that people do, checkpoints, an outside copy.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use confirmd::background::copies::Copies;
@@ -17,6 +16,7 @@ use confirmd::flow::audit::{Subject, verify};
 use confirmd::flow::confirm::{self, Choice};
 use confirmd::flow::decline::{self, Wish};
 use confirmd::flow::unsubscribe::{self, How};
+use confirmd::store::Tx;
 
 use crate::support::app::{Db, LISTS, TestApp, signup};
 use crate::support::out;
@@ -140,6 +140,10 @@ async fn live(app: &TestApp, round: usize, other: &str) {
     app.sweep().await;
 }
 
+async fn begun(app: &TestApp) -> Tx {
+    app.flows.pool.begin().await.expect("the database works")
+}
+
 async fn press(app: &TestApp, ids: &[SignupId]) {
     let press = |id: &SignupId| confirm::Press {
         signup: *id,
@@ -152,7 +156,7 @@ async fn press(app: &TestApp, ids: &[SignupId]) {
         },
     };
     let presses = ids.iter().map(press).collect();
-    let done = confirm::confirm(app.flows.clone(), presses).await;
+    let done = confirm::confirm(app.flows.clone(), begun(app).await, presses).await;
     let done = done.expect("the database works");
     assert!(done.iter().all(|outcome| !outcome.confirmed.is_empty()));
 }
@@ -163,7 +167,7 @@ async fn refuse(app: &TestApp, id: SignupId, how: Decline) {
 
 async fn decline(app: &TestApp, signup: SignupId, wish: Wish) {
     let press = decline::Press { signup, wish };
-    let done = decline::decline(Arc::clone(&app.flows), vec![press]).await;
+    let done = decline::decline(app.flows.clone(), begun(app).await, vec![press]).await;
     done.expect("the database works");
 }
 
@@ -178,6 +182,6 @@ async fn leave(app: &TestApp, ids: &[SignupId], how: How) {
     drop(tx);
     let press = |subscription| unsubscribe::Press { subscription, how };
     let presses = all.iter().map(|s| press(s.id)).collect();
-    let done = unsubscribe::unsubscribe(app.flows.clone(), presses).await;
+    let done = unsubscribe::unsubscribe(app.flows.clone(), begun(app).await, presses).await;
     done.expect("the database works");
 }

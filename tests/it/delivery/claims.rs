@@ -87,18 +87,22 @@ both!(a_claim_whose_lease_has_ended_is_another_s, |db| {
         expires: job.expires,
     };
     let flows = app.flows.clone();
+    let settled = async |results| {
+        let tx = flows.pool.begin().await.expect("begun");
+        settle(flows.clone(), tx, results).await
+    };
     // Alone, and in one batch with the one that holds: who comes late may neither begin nor report.
     let alone = start(flows.clone(), vec![starts[0].clone()]).await;
     assert_eq!(alone.expect("a read"), [false]);
     let both = start(flows.clone(), starts.to_vec()).await;
     assert_eq!(both.expect("a read"), [false, true]);
-    let alone = settle(flows.clone(), vec![result(&late)]).await;
+    let alone = settled(vec![result(&late)]).await;
     assert_eq!(alone.expect("a write"), [Outcome::TooLate]);
     assert_eq!(message(&app, &signup).await, "claimed 0 0");
-    let both = settle(flows.clone(), vec![result(&late), result(&mine)]).await;
+    let both = settled(vec![result(&late), result(&mine)]).await;
     let sent = Outcome::Settled(Next::End(MessageState::Sent));
     assert_eq!(both.expect("a write"), [Outcome::TooLate, sent]);
-    let again = settle(flows, vec![result(&mine), result(&late)]).await;
+    let again = settled(vec![result(&mine), result(&late)]).await;
     assert_eq!(
         again.expect("a write"),
         [Outcome::TooLate, Outcome::TooLate]

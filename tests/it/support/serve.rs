@@ -85,15 +85,26 @@ impl Serve {
             if line["target"] == "sqlx::query" {
                 let words = |name: &str| line[name].as_str().unwrap_or_default().trim().to_owned();
                 let number = |name: &str| line[name].as_u64().expect("a number");
-                let text = words("db.statement");
-                statements.push(Statement {
-                    text: match text.is_empty() {
-                        true => words("summary"),
-                        false => text,
+                let text = match words("db.statement") {
+                    text if text.is_empty() => words("summary"),
+                    text => text,
+                };
+                // On SQLite several go out together: of these only the last one answers, and how many rows each wrote is
+                // not told.
+                let parts = text.split(';').map(str::trim);
+                let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+                let (last, alone) = (parts.len() - 1, parts.len() == 1);
+                let parts = parts.iter().enumerate();
+                let parts = parts.filter(|(_, part)| !["begin immediate", "commit"].contains(part));
+                statements.extend(parts.map(|(place, part)| Statement {
+                    text: (*part).to_owned(),
+                    wrote: if alone { number("rows_affected") } else { 0 },
+                    gave: if place == last {
+                        number("rows_returned")
+                    } else {
+                        0
                     },
-                    wrote: number("rows_affected"),
-                    gave: number("rows_returned"),
-                });
+                }));
             }
         }
     }

@@ -1,0 +1,200 @@
+//! Transactions on a SQLite file: one connection writes, others read.
+//!
+//! A statement is a change of threads there and back, which costs more than most statements themselves. So writes wait for
+//! the next statement that answers, or for the commit, and go with it; a pool of the one connection would add three more
+//! changes to each transaction.
+
+use std::fmt;
+use std::mem::take;
+use std::sync::Arc;
+
+use sqlx::query::{Query, QueryAs};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, Sqlite, SqliteConnection};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
+
+use super::Error;
+
+/// A connection that one at a time may use, in the order of asking.
+#[derive(Clone, Debug)]
+pub struct Single {
+    connection: Arc<Mutex<Option<SqliteConnection>>>,
+    options: Arc<SqliteConnectOptions>,
+}
+
+/// The right to use it.
+pub type Turn = OwnedMappedMutexGuard<Option<SqliteConnection>, SqliteConnection>;
+
+impl Single {
+    /// Connects.
+    pub async fn connect(options: SqliteConnectOptions) -> Result<Self, Error> {
+        let connection = options.connect().await?;
+        Ok(Self {
+            connection: Arc::new(Mutex::new(Some(connection))),
+            options: Arc::new(options),
+        })
+    }
+
+    /// Returns how it connected.
+    pub fn options(&self) -> &SqliteConnectOptions {
+        &self.options
+    }
+
+    /// Waits for a turn.
+    pub async fn turn(&self) -> Result<Turn, Error> {
+        let connection = self.connection.clone().lock_owned().await;
+        OwnedMutexGuard::try_map(connection, Option::as_mut)
+            .map_err(|_| sqlx::Error::PoolClosed.into())
+    }
+
+    /// Closes the connection after the turns that were asked for.
+    pub async fn close(&self) {
+        if let Some(connection) = self.connection.lock().await.take() {
+            // What cannot be closed now is closed with the process.
+            let _ = connection.close().await;
+        }
+    }
+}
+
+/// One transaction.
+#[derive(Debug)]
+pub struct Transaction {
+    held: Held,
+    waiting: Waiting,
+}
+
+#[derive(Debug)]
+enum Held {
+    Reader(sqlx::Transaction<'static, Sqlite>),
+    Writer(Writer),
+}
+
+impl Transaction {
+    /// Takes a transaction that reads.
+    pub(super) fn read(reader: sqlx::Transaction<'static, Sqlite>) -> Self {
+        Self {
+            held: Held::Reader(reader),
+            waiting: Waiting::default(),
+        }
+    }
+
+    /// Begins one that may write. It holds the write lock from its first statement.
+    pub(super) fn write(turn: Turn) -> Self {
+        let (turn, open) = (Some(turn), false);
+        Self {
+            held: Held::Writer(Writer { turn, open }),
+            waiting: Waiting {
+                sql: "begin immediate;".to_owned(),
+                rows: Vec::new(),
+            },
+        }
+    }
+
+    /// Returns the connection, for one statement, after all that waits.
+    pub(super) async fn connection(&mut self) -> Result<&mut SqliteConnection, Error> {
+        self.flush().await?;
+        self.held.connection()
+    }
+
+    /// Adds a statement that answers nothing. `sql` makes its text from the number of the parameter that has its rows.
+    pub(super) fn add(&mut self, sql: impl FnOnce(usize) -> String, rows: String) {
+        self.waiting.rows.push(rows);
+        self.waiting.sql += &sql(self.waiting.rows.len());
+        self.waiting.sql.push(';');
+    }
+
+    /// Runs what waits; the last of it answers with these rows.
+    pub(super) async fn rows<T>(&mut self) -> Result<Vec<T>, Error>
+    where
+        T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        let Waiting { sql, rows } = take(&mut self.waiting);
+        let query: QueryAs<'_, Sqlite, T, _> = sqlx::query_as(AssertSqlSafe(sql));
+        let query = rows.into_iter().fold(query, QueryAs::bind);
+        Ok(query.fetch_all(self.held.connection()?).await?)
+    }
+
+    /// Commits.
+    pub(super) async fn commit(mut self) -> Result<(), Error> {
+        if let Held::Reader(reader) = self.held {
+            return Ok(reader.commit().await?);
+        }
+        self.waiting.sql.push_str("commit");
+        let Err(error) = self.flush().await else {
+            self.held.end();
+            return Ok(());
+        };
+        // What can be rolled back was not committed, unless the disk failed.
+        let undone = sqlx::query("rollback").execute(self.held.connection()?);
+        let at_commit = undone.await.is_err() || error.is_fatal();
+        self.held.end();
+        Err(Error { at_commit, ..error })
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        if self.waiting.sql.is_empty() {
+            return Ok(());
+        }
+        let Waiting { sql, rows } = take(&mut self.waiting);
+        let query: Query<'_, Sqlite, _> = sqlx::query(AssertSqlSafe(sql));
+        let query = rows.into_iter().fold(query, Query::bind);
+        query.execute(self.held.connection()?).await?;
+        Ok(())
+    }
+}
+
+impl Held {
+    fn connection(&mut self) -> Result<&mut SqliteConnection, Error> {
+        match self {
+            Held::Reader(reader) => Ok(reader),
+            Held::Writer(Writer { turn, open }) => {
+                *open = true;
+                let turn = turn.as_deref_mut();
+                turn.ok_or_else(|| sqlx::Error::PoolClosed.into())
+            }
+        }
+    }
+
+    /// Says that nothing is left to be rolled back.
+    fn end(&mut self) {
+        if let Held::Writer(writer) = self {
+            writer.open = false;
+        }
+    }
+}
+
+/// The turn of a transaction that may write; rolled back when dropped while it is open.
+#[derive(Debug)]
+struct Writer {
+    turn: Option<Turn>,
+    open: bool,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Without a runtime the process ends, and the transaction with it.
+        if let (Some(mut turn), true, Ok(runtime)) =
+            (self.turn.take(), self.open, Handle::try_current())
+        {
+            // Whoever comes next waits until this is done. There is nothing to undo if a commit was only not waited for.
+            runtime.spawn(async move { sqlx::query("rollback").execute(&mut *turn).await });
+        }
+    }
+}
+
+/// Statements that go out together, with the rows of each.
+#[derive(Default)]
+struct Waiting {
+    sql: String,
+    rows: Vec<String>,
+}
+
+/// The rows hold addresses.
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting")
+            .field("sql", &self.sql)
+            .finish_non_exhaustive()
+    }
+}
