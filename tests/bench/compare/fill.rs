@@ -113,7 +113,7 @@ const COPIES: [Copy; 8] = [
     },
     Copy {
         table: "message",
-        template: "select a.* from message a join real_one r on r.signup = a.signup",
+        template: "select a.* from message a join real_one r on r.message = a.id",
         keys: &[
             ("id", "p.message"),
             ("subscriber", "p.subscriber"),
@@ -168,9 +168,10 @@ pub async fn fill(database: &mut Database, people: u64) {
 /// Notes the real person and their events, and puts triggers out of force; returns what makes them again.
 async fn prepare(db: &mut Database) -> Vec<String> {
     db.run(
-        "create temp table real_one as select s.id as subscription, s.subscriber, s.signup, p.mailbox
-            from subscription s join subscriber p on p.id = s.subscriber
-            where s.state = 'confirmed' order by s.id limit 1;
+        "create temp table real_one as
+            select s.id as subscription, s.subscriber, s.signup, p.mailbox, m.id as message
+            from subscription s join subscriber p on p.id = s.subscriber join message m on m.signup = s.signup
+            where s.state = 'confirmed' and m.kind = 'confirmation' order by s.id limit 1;
          create temp table real_event as select e.id, row_number() over (order by e.ord) as k
             from event e join real_one r on r.subscriber = e.subscriber;"
             .to_owned(),
