@@ -27,38 +27,84 @@ pub enum Db {
 pub const NOWHERE: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 
-/// A folder with a configuration, keys and a fresh database.
+/// SMTP connections as many as the default says.
+pub const SESSIONS: usize = 8;
+
+/// A folder with a configuration, keys and a database.
 pub struct Home {
     pub db: Db,
     pub url: String,
     dir: TempDir,
-    _database: Option<postgres::Database<'static>>,
+    /// Ids that were made since are greater.
+    since: Uuid,
+    database: Option<postgres::Database<'static>>,
 }
 
 impl Home {
-    /// Makes one. Delivery is on if there is a relay to deliver to.
+    /// Makes one with a fresh database. Delivery is on if there is a relay to deliver to.
     pub fn new(db: Db, relay: Option<SocketAddr>) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let database = (db == Db::Postgres).then(postgres::database);
+        let home = Self::on(db, dir, database, Uuid::nil());
+        home.deliver_to(relay, SESSIONS);
+        home
+    }
+
+    /// Makes another one like it, without delivery. Nothing has this one open.
+    pub fn copy(&self) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let all = self.dir.path().join(".");
+        let done = Command::new("cp")
+            .arg("-a")
+            .arg(all)
+            .arg(dir.path())
+            .status();
+        assert!(done.is_ok_and(|done| done.success()), "cp");
+        let database = self.database.as_ref();
+        let database = database.map(|database| postgres::shared().database_from(database));
+        let home = Self::on(self.db, dir, database, self.since);
+        home.deliver_to(None, SESSIONS);
+        home.sync();
+        home
+    }
+
+    fn on(
+        db: Db,
+        dir: TempDir,
+        database: Option<postgres::Database<'static>>,
+        since: Uuid,
+    ) -> Self {
         let url = match &database {
             Some(database) => database.url.clone(),
             None => format!("sqlite:{}/confirmd.db", dir.path().display()),
         };
-        let home = Self {
+        Self {
             db,
             url,
             dir,
-            _database: database,
-        };
-        std::fs::write(home.dir.path().join("confirmd.toml"), home.settings(relay))
-            .expect("a file");
-        home
+            since,
+            database,
+        }
     }
 
-    /// Makes one in which so many subscriptions are already there.
-    pub fn filled(db: Db, relay: Option<SocketAddr>, subscriptions: u64) -> Self {
-        assert_eq!(subscriptions, 0, "filling is not built yet");
-        Self::new(db, relay)
+    /// Says where the next daemon delivers to, over how many connections; to nowhere when there is no relay.
+    pub fn deliver_to(&self, relay: Option<SocketAddr>, sessions: usize) {
+        let settings = self.settings(relay, sessions);
+        std::fs::write(self.dir.path().join("confirmd.toml"), settings).expect("a file");
+    }
+
+    /// What is there by now counts no longer.
+    pub fn count_from_now(&mut self) {
+        let now = confirmd::clock::Clock::System.now().as_micros() / 1000;
+        self.since = Uuid::from_u128(u128::from(now.unsigned_abs()) << 80);
+    }
+
+    /// Waits until the disk has the file of the SQLite database: its writing would disturb what is measured.
+    pub fn sync(&self) {
+        if self.db == Db::Sqlite {
+            let file = std::fs::File::open(self.file()).expect("the database");
+            file.sync_all().expect("synced");
+        }
     }
 
     /// Returns the file of the SQLite database.
@@ -71,7 +117,7 @@ impl Home {
         self.dir.path().join("keys")
     }
 
-    fn settings(&self, relay: Option<SocketAddr>) -> String {
+    fn settings(&self, relay: Option<SocketAddr>, sessions: usize) -> String {
         let (url, dir) = (&self.url, self.dir.path().display());
         let (deliver, relay) = (relay.is_some(), relay.unwrap_or(NOWHERE));
         let (host, port) = (relay.ip(), relay.port());
@@ -93,6 +139,7 @@ filter = "warn,confirmd::cli=info"
 host = "{host}"
 port = {port}
 tls = "none"
+sessions = {sessions}
 [roles]
 deliver = {deliver}
 [senders.acme]
@@ -180,13 +227,13 @@ origins = ["https://acme.example"]
         self.run(&["key", "create", "--sender", "acme", "--scope", "signup"])
     }
 
-    /// Returns a count from the database.
+    /// Returns a count from the database; `$1` stands for the id after which rows count.
     pub async fn count(&self, sql: &'static str) -> usize {
         let (count,): (i64,) = self.rows(sql).await.remove(0);
         usize::try_from(count).expect("a count")
     }
 
-    /// Returns ids from the database.
+    /// Returns ids from the database; `$1` stands for the same.
     pub async fn ids(&self, sql: &'static str) -> Vec<Uuid> {
         let rows: Vec<(Uuid,)> = self.rows(sql).await;
         rows.into_iter().map(|(id,)| id).collect()
@@ -201,28 +248,36 @@ origins = ["https://acme.example"]
                 let mut database = SqliteConnection::connect(&self.url)
                     .await
                     .expect("the database");
-                sqlx::query_as(sql)
-                    .fetch_all(&mut database)
-                    .await
-                    .expect("rows")
+                let query = sqlx::query_as(sql);
+                let query = if sql.contains("$1") {
+                    query.bind(self.since)
+                } else {
+                    query
+                };
+                query.fetch_all(&mut database).await.expect("rows")
             }
             Db::Postgres => {
                 let mut database = PgConnection::connect(&self.url)
                     .await
                     .expect("the database");
-                sqlx::query_as(sql)
-                    .fetch_all(&mut database)
-                    .await
-                    .expect("rows")
+                let query = sqlx::query_as(sql);
+                let query = if sql.contains("$1") {
+                    query.bind(self.since)
+                } else {
+                    query
+                };
+                query.fetch_all(&mut database).await.expect("rows")
             }
         }
     }
 
     /// Panics unless there are as many signups, and events that accepted them, as 202s.
     pub async fn assert_signups(&self, accepted: usize) {
-        let rows = self.count("select count(*) from signup").await;
+        let rows = self
+            .count("select count(*) from signup where id > $1")
+            .await;
         let events = self
-            .count("select count(*) from event where type = 'signup.accepted'")
+            .count("select count(*) from event where id > $1 and type = 'signup.accepted'")
             .await;
         assert_eq!(
             (rows, events),

@@ -10,14 +10,19 @@
     reason = "a benchmark prints what the clock says"
 )]
 
+use std::cell::OnceCell;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use self::daemon::{Db, Home, SESSIONS};
 use self::pairs::{Measure, Pair};
 
 mod daemon;
+mod fill;
+mod filled;
 mod floor;
 mod links;
 mod load;
@@ -57,7 +62,7 @@ struct Words {
     /// Runs confirmd's side of the rows once, without floors and results: for a profile
     #[arg(long)]
     only_a: bool,
-    /// Subscriptions that are there before rows 9, 10, 14 and 15 begin
+    /// Subscriptions that are there before rows 9, 10, 14 and 15 begin, and on the larger side of row 13
     #[arg(long, default_value_t = 0)]
     filled: u64,
     /// Minutes of even load after row 14, whose memory must not grow
@@ -84,7 +89,8 @@ pub struct Bench {
     time: Duration,
     only_a: bool,
     filled: u64,
-    soak: u64,
+    /// What homes with so many subscriptions are copied from.
+    full: OnceCell<Home>,
 }
 
 fn main() {
@@ -95,7 +101,7 @@ fn main() {
         time: Duration::from_secs_f64(words.seconds),
         only_a: words.only_a,
         filled: words.filled,
-        soak: words.soak,
+        full: OnceCell::new(),
     };
     match words.part {
         Some(Part::Http) => return bench.runtime.block_on(floor::http::serve()),
@@ -149,8 +155,19 @@ impl Bench {
         if self.only_a { 1.0 } else { run() }
     }
 
+    /// Makes a home on SQLite with as many subscriptions as asked for. They are filled in once.
+    fn home(&self, relay: Option<SocketAddr>) -> Home {
+        if self.filled == 0 {
+            return Home::new(Db::Sqlite, relay);
+        }
+        let full = || filled::home(self, Db::Sqlite, self.filled);
+        let home = self.full.get_or_init(full).copy();
+        home.deliver_to(relay, SESSIONS);
+        home
+    }
+
     /// A closed loop for the usual time.
-    fn closed(&self, to: Vec<std::net::SocketAddr>, connections: usize, expect: u16) -> load::Plan {
+    fn closed(&self, to: Vec<SocketAddr>, connections: usize, expect: u16) -> load::Plan {
         load::Plan {
             pace: load::Pace::Closed,
             to,

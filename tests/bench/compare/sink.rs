@@ -1,7 +1,8 @@
-//! A mail server that takes everything at once, in a process of its own: it counts mails by recipient.
+//! A mail server that takes everything at once, in a process of its own: it counts mails by recipient, and bytes.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,7 +10,23 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::floor::http::Part;
 
-type Counts = Arc<Mutex<HashMap<Vec<u8>, u64>>>;
+/// What takes mails and counts them.
+pub trait Relay {
+    /// Returns where it listens.
+    fn addr(&self) -> SocketAddr;
+    /// Returns how many mails it took so far.
+    fn taken(&mut self) -> usize;
+    /// Returns how many mails came, and to how many recipients.
+    fn counts(&mut self) -> (usize, usize);
+}
+
+#[derive(Default)]
+struct Taken {
+    mails: HashMap<Vec<u8>, u64>,
+    bytes: u64,
+}
+
+type Counts = Arc<Mutex<Taken>>;
 
 /// The handle of a running sink.
 pub struct Sink(Part);
@@ -20,22 +37,34 @@ impl Sink {
         Self(Part::start("sink"))
     }
 
-    /// Returns where it listens.
-    pub fn addr(&self) -> std::net::SocketAddr {
-        self.0.addr
+    /// Returns the mean length of a mail, its header with it.
+    pub fn length(&mut self) -> usize {
+        let [mails, _, bytes] = self.ask();
+        bytes / mails
     }
 
-    /// Returns how many mails came, and to how many recipients.
-    pub fn counts(&mut self) -> (usize, usize) {
+    fn ask(&mut self) -> [usize; 3] {
         let stdin = self.0.child.stdin.as_mut().expect("piped");
         stdin.write_all(b"counts\n").expect("the sink runs");
         let mut line = String::new();
         self.0.stdout.read_line(&mut line).expect("the sink runs");
         let mut numbers = line.split_whitespace().flat_map(str::parse);
-        (
-            numbers.next().expect("mails"),
-            numbers.next().expect("recipients"),
-        )
+        [(); 3].map(|()| numbers.next().expect("mails, recipients, bytes"))
+    }
+}
+
+impl Relay for Sink {
+    fn addr(&self) -> SocketAddr {
+        self.0.addr
+    }
+
+    fn taken(&mut self) -> usize {
+        self.counts().0
+    }
+
+    fn counts(&mut self) -> (usize, usize) {
+        let [mails, recipients, _] = self.ask();
+        (mails, recipients)
     }
 }
 
@@ -47,8 +76,8 @@ pub async fn serve() {
     let asked = counts.clone();
     std::thread::spawn(move || {
         for _ in std::io::stdin().lines() {
-            let counts = asked.lock().expect("no panic");
-            println!("{} {}", counts.values().sum::<u64>(), counts.len());
+            let Taken { mails, bytes } = &*asked.lock().expect("no panic");
+            println!("{} {} {bytes}", mails.values().sum::<u64>(), mails.len());
         }
     });
     loop {
@@ -79,11 +108,13 @@ async fn session(mut stream: TcpStream, counts: &Counts) -> std::io::Result<()> 
                 };
                 done += end + END.len();
                 in_data = false;
+                let mut counts = counts.lock().expect("no panic");
                 *counts
-                    .lock()
-                    .expect("no panic")
+                    .mails
                     .entry(std::mem::take(&mut recipient))
                     .or_default() += 1;
+                // What is before the text, the end of a line, is as long as what ends it.
+                counts.bytes += end as u64;
                 output.extend_from_slice(b"250 2.0.0 taken\r\n");
                 continue;
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::signups::{CONNECTIONS, sign_up_at};
 use crate::Bench;
-use crate::daemon::{Db, Home, PROGRAM};
+use crate::daemon::PROGRAM;
 use crate::pairs::{Measure, alone};
 
 const MEGABYTE: f64 = 1_048_576.0;
@@ -25,7 +25,7 @@ pub fn run(bench: &Bench) -> Vec<Measure> {
     ];
     let size = std::fs::metadata(PROGRAM).expect("the program").len();
     bench.pairs(measures, |_| {
-        let home = Home::filled(Db::Sqlite, None, bench.filled);
+        let home = bench.home(None);
         let daemon = home.serve();
         std::thread::sleep(Duration::from_secs(5));
         let idle = daemon.memory("VmRSS");

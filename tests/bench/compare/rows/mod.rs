@@ -4,7 +4,7 @@
 mod floods;
 mod footprint;
 mod forged;
-mod mailed;
+pub mod mailed;
 mod presses;
 mod processes;
 mod signups;

@@ -1,0 +1,83 @@
+//! A home in which many people are confirmed: one by signup, mail and link, the others as copies of that one.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use confirmd::store::connect::{Location, connect};
+use confirmd::token::Purpose;
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
+
+use crate::Bench;
+use crate::daemon::{Db, Home, SESSIONS};
+use crate::fill::{self, Database};
+use crate::links;
+use crate::load::{self, Plan};
+use crate::people::People;
+use crate::rows::mailed::wait_for_mails;
+use crate::sink::{Relay as _, Sink};
+
+/// Makes one without delivery. What is filled in does not count later.
+pub fn home(bench: &Bench, db: Db, people: u64) -> Home {
+    let began = Instant::now();
+    let mut home = Home::new(db, None);
+    confirm_one(bench, &home);
+    bench.block_on(copy_them(&home, people));
+    home.sync();
+    home.count_from_now();
+    println!(
+        "    {people} subscriptions filled in after {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+    home
+}
+
+fn confirm_one(bench: &Bench, home: &Home) {
+    let mut sink = Sink::start();
+    home.deliver_to(Some(sink.addr()), SESSIONS);
+    let daemon = home.serve();
+    let once = |expect| Plan {
+        numbers: 0..1,
+        ..bench.closed(vec![daemon.http], 1, expect)
+    };
+    // Nobody else of the benchmark signs up out of this stream.
+    let signup = People::new(u64::MAX).signup(&home.key());
+    bench
+        .block_on(load::run(once(202), signup))
+        .all_expected("signup");
+    wait_for_mails(bench, home, &mut sink, 1);
+    let keys = bench.block_on(links::keys(home));
+    let subjects = "select id from signup";
+    let paths = bench.block_on(links::paths(home, &keys, Purpose::Confirm, subjects));
+    bench
+        .block_on(load::run(once(200), links::press(paths, "")))
+        .all_expected("confirm");
+    while bench.block_on(home.count("select count(*) from event where seq is null")) > 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(daemon);
+    home.deliver_to(None, SESSIONS);
+}
+
+async fn copy_them(home: &Home, people: u64) {
+    let location = match home.url.strip_prefix("sqlite:") {
+        Some(path) => Location::Sqlite(PathBuf::from(path)),
+        None => Location::postgres(&home.url, None).expect("a URL"),
+    };
+    let pool = connect(&location, 1).await.expect("the database");
+    let mut read = pool.read().await.expect("read");
+    let had = read.trail_head().await.expect("a head").size;
+    drop(read);
+    let url = &home.url;
+    let mut database = match home.db {
+        Db::Sqlite => Database::Sqlite(SqliteConnection::connect(url).await.expect("the file")),
+        Db::Postgres => Database::Postgres(PgConnection::connect(url).await.expect("the server")),
+    };
+    fill::fill(&mut database, people).await;
+    let closed = match database {
+        Database::Sqlite(database) => database.close().await,
+        Database::Postgres(database) => database.close().await,
+    };
+    closed.expect("closed");
+    fill::grow(&pool, had).await;
+    pool.close().await;
+}
