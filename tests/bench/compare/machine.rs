@@ -15,6 +15,7 @@ pub struct Machine {
     pub rustc: String,
     pub sqlite: String,
     pub postgres: String,
+    pub postfix: String,
     pub fdatasync_ms: (f64, f64),
     /// What else ran in the minute before: above a half the figures say little.
     pub load: f64,
@@ -57,6 +58,7 @@ impl Machine {
             rustc: said("rustc", &["--version"]),
             sqlite: rusqlite::version().to_owned(),
             postgres: said("psql", &["--version"]),
+            postfix: said("/usr/sbin/postconf", &["-d", "-h", "mail_version"]),
             load: read("/proc/loadavg")
                 .split(' ')
                 .next()

@@ -30,6 +30,7 @@ mod machine;
 mod pairs;
 mod people;
 mod plot;
+mod postfix;
 mod report;
 mod rows;
 mod sink;

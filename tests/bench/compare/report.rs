@@ -88,6 +88,7 @@ fn sentence(machine: &Machine) -> String {
         rustc,
         sqlite,
         postgres,
+        postfix,
         cpu,
         cores,
         kernel,
@@ -95,7 +96,7 @@ fn sentence(machine: &Machine) -> String {
     } = machine;
     let (p50, p99) = machine.fdatasync_ms;
     format!(
-        "{confirmd} ({commit}), {rustc}, SQLite {sqlite}, {postgres}; {cores} cores of {cpu}, Linux {kernel}; \
+        "{confirmd} ({commit}), {rustc}, SQLite {sqlite}, {postgres}, Postfix {postfix}; {cores} cores of {cpu}, Linux {kernel}; \
          fdatasync p50 {p50:.3} ms, p99 {p99:.3} ms; load before the run {:.1}.",
         machine.load
     )

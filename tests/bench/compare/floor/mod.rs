@@ -3,6 +3,7 @@
 pub mod disk;
 pub mod http;
 pub mod postgres;
+pub mod source;
 pub mod sqlite;
 
 /// How fast the floor was.

@@ -1,6 +1,7 @@
 //! The rows of the table. A row is one file with a function that runs its pairs and returns what it measured; rows that
 //! come out of the same runs share one.
 
+mod delivery;
 mod floods;
 mod footprint;
 mod forged;
@@ -23,6 +24,9 @@ pub const ALL: &[Rows] = &[
     (&[1], signups::on_sqlite),
     (&[2], signups::on_postgres),
     (&[3], mailed::run),
+    (&[4], delivery::with_eight),
+    (&[5], delivery::with_one),
+    (&[6], delivery::into_postfix),
     (&[7], forged::run),
     (&[8], floods::run),
     (&[9, 10], presses::run),

@@ -1,0 +1,131 @@
+//! Rows 4, 5 and 6: mails a second out of a filled queue, beside `smtp-source` with as many sessions into the same.
+
+use std::time::Instant;
+
+use super::mailed::wait_for_mails;
+use super::signups::CONNECTIONS;
+use crate::Bench;
+use crate::daemon::{Daemon, Db, Home, SESSIONS};
+use crate::floor::source;
+use crate::load::{self, Plan};
+use crate::pairs::{Measure, Pair};
+use crate::people::People;
+use crate::postfix::Postfix;
+use crate::sink::{Relay, Sink};
+
+/// Mails in a filled queue, at least.
+const LEAST: usize = 4000;
+
+/// Row 4.
+pub fn with_eight(bench: &Bench) -> Vec<Measure> {
+    let measure = Measure::new(
+        4,
+        "mails sent and recorded, 8 sessions into a sink",
+        "smtp-source -d, 8 sessions",
+        "mails/s",
+    );
+    run(bench, measure.at_least(0.5, 0.9), SESSIONS, Sink::start)
+}
+
+/// Row 5.
+pub fn with_one(bench: &Bench) -> Vec<Measure> {
+    let measure = Measure::new(
+        5,
+        "mails sent and recorded, 1 session into a sink",
+        "smtp-source -d, 1 session",
+        "mails/s",
+    );
+    run(bench, measure.at_least(0.9, 1.6), 1, Sink::start)
+}
+
+/// Row 6.
+pub fn into_postfix(bench: &Bench) -> Vec<Measure> {
+    let measure = Measure::new(
+        6,
+        "mails sent and recorded, 8 sessions into Postfix",
+        "smtp-source -d, 8 sessions into Postfix",
+        "mails/s",
+    );
+    run(bench, measure.at_least(0.7, 0.9), SESSIONS, Postfix::start)
+}
+
+/// Each side has a relay of its own, so that both find it as fresh as the other.
+fn run<R: Relay>(
+    bench: &Bench,
+    measure: Measure,
+    sessions: usize,
+    start: impl Fn() -> R,
+) -> Vec<Measure> {
+    let mut length = None;
+    bench.pairs([measure], |measures| {
+        let home = Home::new(Db::Sqlite, None);
+        let waiting = fill_queue(bench, &home);
+        let mut relay = start();
+        let (_, a) = drain(bench, &home, &mut relay, sessions, waiting);
+        drop(relay);
+        let b = bench.beside(|| {
+            let length = *length.get_or_insert_with(|| length_of_a_mail(bench));
+            source::run(&mut start(), sessions, waiting, length - source::header())
+        });
+        if let (Some(length), []) = (length, &*measures[0].notes) {
+            let note = format!(
+                "{length} bytes a mail on either side; the clock runs from when confirmd serves"
+            );
+            measures[0].notes.push(note);
+        }
+        [Pair { a, b }]
+    })
+}
+
+/// Signs people up while nothing is delivered, and ends the daemon; returns how many mails wait.
+fn fill_queue(bench: &Bench, home: &Home) -> usize {
+    let daemon = home.serve();
+    home.assert_durable();
+    let key = home.key();
+    let (mut next, mut waiting) = (0, 0);
+    while waiting < LEAST {
+        let plan = Plan {
+            numbers: next..u64::MAX,
+            ..bench.closed(vec![daemon.http], CONNECTIONS, 202)
+        };
+        let load = bench.block_on(load::run(plan, People::new(1).signup(&key)));
+        let load = load.all_expected("signups");
+        next = load.next;
+        waiting += load.answers.len();
+    }
+    drop(daemon);
+    bench.block_on(home.assert_signups(waiting));
+    waiting
+}
+
+/// Starts a daemon that delivers what waits; returns it, and mails a second from when it serves to the last `sent`.
+pub fn drain(
+    bench: &Bench,
+    home: &Home,
+    relay: &mut impl Relay,
+    sessions: usize,
+    waiting: usize,
+) -> (Daemon, f64) {
+    home.deliver_to(Some(relay.addr()), sessions);
+    let daemon = home.serve();
+    let began = Instant::now();
+    let ended = wait_for_mails(bench, home, relay, waiting);
+    (daemon, waiting as f64 / (ended - began).as_secs_f64())
+}
+
+/// Returns the mean length of the mails that people get, their header with it.
+fn length_of_a_mail(bench: &Bench) -> usize {
+    const PEOPLE: usize = 100;
+    let mut sink = Sink::start();
+    let home = Home::new(Db::Sqlite, Some(sink.addr()));
+    let daemon = home.serve();
+    let plan = Plan {
+        numbers: 0..PEOPLE as u64,
+        ..bench.closed(vec![daemon.http], 1, 202)
+    };
+    let signup = People::new(1).signup(&home.key());
+    let load = bench.block_on(load::run(plan, signup));
+    let load = load.all_expected("signups");
+    wait_for_mails(bench, &home, &mut sink, load.answers.len());
+    sink.length()
+}
