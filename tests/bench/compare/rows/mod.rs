@@ -9,7 +9,7 @@ pub mod mailed;
 mod presses;
 mod processes;
 mod signups;
-mod soak;
+mod sizes;
 mod stalls;
 mod syncs;
 
@@ -32,6 +32,7 @@ pub const ALL: &[Rows] = &[
     (&[9, 10], presses::run),
     (&[11], syncs::run),
     (&[12], stalls::run),
+    (&[13], sizes::run),
     (&[14, 15], footprint::run),
     (&[14], soak::run),
     (&[16], processes::run),

@@ -1,0 +1,108 @@
+//! Row 13: signups, confirms and mails where many subscriptions are, beside the same where few are.
+
+use super::delivery::drain;
+use super::presses::{CONFIRM, presses};
+use super::signups::CONNECTIONS;
+use crate::Bench;
+use crate::daemon::{Db, Home, SESSIONS};
+use crate::filled;
+use crate::load::{self, Load, Pace, Plan};
+use crate::pairs::{Measure, Pair};
+use crate::people::People;
+use crate::sink::Sink;
+
+/// Subscriptions on the smaller side.
+const FEW: u64 = 10_000;
+/// An open loop asks for this share of what the closed loop reached on the same side.
+const SHARE: f64 = 1.0 / 3.0;
+
+/// Row 13.
+pub fn run(bench: &Bench) -> Vec<Measure> {
+    if bench.filled <= FEW {
+        println!("    row 13 is left out: it needs --filled N, of more than {FEW}");
+        return Vec::new();
+    }
+    let measure = |what: &str, unit| {
+        let what = format!("{what}, {} subscriptions", bench.filled);
+        Measure::new(13, &what, "the same at 10000", unit)
+    };
+    let latency = |what: &str| {
+        let what = format!("p99 of {what}, a third of capacity");
+        measure(&what, "ms").at_most(2.0, 2.0)
+    };
+    let measures = [
+        measure("signups, 64 connections", "signups/s").at_least(0.35, 0.5),
+        measure("confirms, 16 connections", "requests/s").at_least(0.35, 0.5),
+        measure("mails claimed and sent, 8 sessions", "mails/s").at_least(0.7, 0.85),
+        latency("a signup, 64 connections"),
+        latency("a confirm, 16 connections"),
+    ];
+    // The many are used again by each pair, and hardly grow; the few would become many.
+    let few = filled::home(bench, Db::Sqlite, FEW);
+    let mut many = filled::home(bench, Db::Sqlite, bench.filled);
+    let mut next = 0;
+    bench.pairs(measures, |measures| {
+        let a = round(bench, &mut many, &mut next);
+        measures[3].latencies(&a.paced_signups);
+        measures[4].latencies(&a.paced_confirms);
+        let b = (!bench.only_a).then(|| round(bench, &mut few.copy(), &mut 0));
+        let pair = |figure: fn(&Round) -> f64| Pair {
+            a: figure(&a),
+            b: b.as_ref().map_or(1.0, figure),
+        };
+        [
+            pair(|round| round.signups.rate()),
+            pair(|round| round.confirms.rate()),
+            pair(|round| round.mails),
+            pair(|round| p99(&round.paced_signups)),
+            pair(|round| p99(&round.paced_confirms)),
+        ]
+    })
+}
+
+/// What one side did in one pair.
+struct Round {
+    signups: Load,
+    paced_signups: Load,
+    mails: f64,
+    confirms: Load,
+    paced_confirms: Load,
+}
+
+/// Signs people up, then mails them, then confirms them. `next` is the number of the first who did not sign up yet.
+fn round(bench: &Bench, home: &mut Home, next: &mut u64) -> Round {
+    home.count_from_now();
+    home.deliver_to(None, SESSIONS);
+    let daemon = home.serve();
+    home.assert_durable();
+    let key = home.key();
+    let mut sign_up = |pace| {
+        let plan = Plan {
+            pace,
+            numbers: *next..u64::MAX,
+            ..bench.closed(vec![daemon.http], CONNECTIONS, 202)
+        };
+        let load = bench.block_on(load::run(plan, People::new(1).signup(&key)));
+        *next = load.next;
+        load.all_expected("signups")
+    };
+    let signups = sign_up(Pace::Closed);
+    let paced_signups = sign_up(Pace::Open(signups.rate() * SHARE));
+    drop(daemon);
+    let waiting = signups.answers.len() + paced_signups.answers.len();
+    bench.block_on(home.assert_signups(waiting));
+    let mut sink = Sink::start();
+    let (daemon, mails) = drain(bench, home, &mut sink, SESSIONS, waiting);
+    let [confirms, _, paced_confirms] = presses(bench, home, &daemon, CONFIRM);
+    Round {
+        signups,
+        paced_signups,
+        mails,
+        confirms,
+        paced_confirms,
+    }
+}
+
+fn p99(load: &Load) -> f64 {
+    load.latency(0.99).as_secs_f64() * 1000.0
+}
