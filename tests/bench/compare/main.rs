@@ -90,6 +90,7 @@ pub struct Bench {
     time: Duration,
     only_a: bool,
     filled: u64,
+    soak: u64,
     /// What homes with so many subscriptions are copied from.
     full: OnceCell<Home>,
 }
@@ -102,6 +103,7 @@ fn main() {
         time: Duration::from_secs_f64(words.seconds),
         only_a: words.only_a,
         filled: words.filled,
+        soak: words.soak,
         full: OnceCell::new(),
     };
     match words.part {

@@ -10,6 +10,7 @@ mod presses;
 mod processes;
 mod signups;
 mod sizes;
+mod soak;
 mod stalls;
 mod syncs;
 

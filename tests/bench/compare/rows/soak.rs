@@ -11,7 +11,7 @@ use crate::links;
 use crate::load::{self, Pace, Plan};
 use crate::pairs::{Measure, Pair, spread};
 use crate::people::People;
-use crate::sink::Sink;
+use crate::sink::{Relay as _, Sink};
 
 const CONNECTIONS: usize = 16;
 /// Signups a second, of which each is mailed.
