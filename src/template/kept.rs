@@ -188,6 +188,12 @@ impl MailTemplate {
         }
         // A mail is shown again without its tokens: that must be the same mail.
         let masked = self.render_value(sample.masked.clone())?;
+        if masked.subject != mail.subject {
+            return Err(TemplateError::Unfit {
+                file: "mail/subject.txt".to_owned(),
+                reason: format!("shows a link of sample {:?}", sample.name),
+            });
+        }
         let texts = [
             ("txt", &mail.text, &masked.text),
             ("html", &mail.html, &masked.html),

@@ -693,6 +693,11 @@ fn a_broken_override_is_refused_with_file_line_and_reason() {
             "mail/confirmation.txt: does not show \"https://lists.acme.example/c/",
         ),
         (
+            "mail/subject.txt",
+            "{{ confirm_url if kind == 'confirmation' else 'x' }}",
+            "mail/subject.txt: shows a link of sample \"one\"",
+        ),
+        (
             "mail/confirmation.txt",
             &format!("{mail}{{{{ confirm_url | upper }}}}"),
             "mail/confirmation.txt: changes a link of sample \"one\"",
