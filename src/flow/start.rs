@@ -14,8 +14,6 @@ use crate::domain::time::Timestamp;
 use crate::store::message::Message;
 use crate::store::{Error, Tx};
 
-type Claim = (MessageId, Uuid);
-
 /// A mail that is about to be sent.
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -54,7 +52,11 @@ pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Er
 }
 
 /// Sees to it that claims hold until the final reply, and returns those that do.
-async fn hold(flows: &Flows, claims: &[Claim], now: Timestamp) -> Result<(Tx, Vec<Claim>), Error> {
+async fn hold(
+    flows: &Flows,
+    claims: &[(MessageId, Uuid)],
+    now: Timestamp,
+) -> Result<(Tx, Vec<(MessageId, Uuid)>), Error> {
     if !flows.pool.is_shared() {
         // They were claimed for as long, so that there is nothing to write, unless they stood in line for long.
         let mut tx = flows.pool.read().await?;

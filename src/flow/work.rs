@@ -46,9 +46,11 @@ struct Changed {
 impl Work {
     /// Locks the mailboxes of signups, then reads what belongs to these signups.
     pub async fn lock_signups(flows: &Flows, tx: &mut Tx, ids: &[SignupId]) -> Result<Self, Error> {
-        let ledgers = tx.lock_mailboxes_of_signups(ids).await?;
-        let mut work = Self::read_signups(flows, tx, ids).await?;
-        work.ledgers = ledgers;
+        let mut work = Self {
+            ledgers: tx.lock_mailboxes_of_signups(ids).await?,
+            ..Self::default()
+        };
+        work.read(flows, tx, ids).await?;
         Ok(work)
     }
 

@@ -67,13 +67,13 @@ impl Tx {
         &mut self,
         ids: &[SubscriptionId],
     ) -> Result<(), Error> {
-        const SQL: &str = "select mailbox, ledger from address where mailbox in
+        const SQL: &str = "select mailbox from address where mailbox in
               (select p.mailbox from {set} join subscription n on n.id = s.id join subscriber p on p.id = n.subscriber
               union all select p.mailbox from {set} join tombstone t on t.subscription = s.id
                 join subscriber p on p.sender = t.sender and p.identity = t.identity) order by mailbox for update";
         if let Tx::Postgres(_) = self {
             let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
-            self.rows::<(Vec<u8>, Value)>(SQL, set).await?;
+            self.rows::<(Vec<u8>,)>(SQL, set).await?;
         }
         // On SQLite the transaction holds the one write lock that there is.
         Ok(())
@@ -85,7 +85,7 @@ impl Tx {
         set: Set,
     ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
         let sql = match self {
-            // As above.
+            // The transaction holds the one write lock that there is.
             Tx::Sqlite(_) => sqlite,
             Tx::Postgres(_) => postgres,
         };

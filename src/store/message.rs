@@ -122,6 +122,12 @@ pub struct Settlement {
     pub at: Timestamp,
 }
 
+fn set_of(claims: &[(MessageId, Uuid)]) -> Set {
+    Set::new()
+        .uuid("id", claims.iter().map(|(id, _)| id.0))
+        .uuid("claim", claims.iter().map(|(_, claim)| *claim))
+}
+
 impl Tx {
     /// Queues mails.
     pub async fn queue(&mut self, rows: &[Message]) -> Result<(), Error> {
@@ -226,13 +232,8 @@ impl Tx {
     ) -> Result<Vec<(MessageId, Uuid)>, Error> {
         const SQL: &str = "select message.id, message.claim from {set}
             join message on message.id = s.id and message.claim = s.claim and message.lease_until >= s.until";
-        let set = Set::new()
-            .uuid("id", claims.iter().map(|(id, _)| id.0))
-            .uuid("claim", claims.iter().map(|(_, claim)| *claim))
-            .time("until", claims.iter().map(|_| until));
-        let rows: Vec<(Uuid, Uuid)> = self.rows(SQL, set).await?;
-        let held = rows.into_iter().map(|(id, claim)| (MessageId(id), claim));
-        Ok(held.collect())
+        let set = set_of(claims).time("until", claims.iter().map(|_| until));
+        self.claims(SQL, set).await
     }
 
     /// Moves the end of leases, never backwards, and returns the claims that still hold.
@@ -245,23 +246,25 @@ impl Tx {
               case when message.lease_until > s.lease_until then message.lease_until else s.lease_until end
             from {set} where message.id = s.id and message.claim = s.claim
             returning message.id, message.claim";
-        let set = Set::new()
-            .uuid("id", claims.iter().map(|(id, _)| id.0))
-            .uuid("claim", claims.iter().map(|(_, claim)| *claim))
-            .time("lease_until", claims.iter().map(|_| lease_until));
-        let rows: Vec<(Uuid, Uuid)> = self.rows(SQL, set).await?;
-        let held = rows.into_iter().map(|(id, claim)| (MessageId(id), claim));
-        Ok(held.collect())
+        let set = set_of(claims).time("lease_until", claims.iter().map(|_| lease_until));
+        self.claims(SQL, set).await
+    }
+
+    async fn claims(
+        &mut self,
+        sql: &'static str,
+        set: Set,
+    ) -> Result<Vec<(MessageId, Uuid)>, Error> {
+        let rows: Vec<(Uuid, Uuid)> = self.rows(sql, set).await?;
+        let claims = rows.into_iter().map(|(id, claim)| (MessageId(id), claim));
+        Ok(claims.collect())
     }
 
     /// Gives claimed mails back to the queue, where the claim still holds.
     pub async fn release(&mut self, claims: &[(MessageId, Uuid)]) -> Result<(), Error> {
         const SQL: &str = "update message set state = 'queued', claim = null, lease_until = null
             from {set} where message.id = s.id and message.claim = s.claim";
-        let set = Set::new()
-            .uuid("id", claims.iter().map(|(id, _)| id.0))
-            .uuid("claim", claims.iter().map(|(_, claim)| *claim));
-        self.write(SQL, set).await
+        self.write(SQL, set_of(claims)).await
     }
 
     /// Ends mails that were picked and are not to be sent.

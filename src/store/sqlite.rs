@@ -81,9 +81,8 @@ impl Transaction {
 
     /// Begins one that may write. It holds the write lock from its first statement.
     pub(super) fn write(turn: Turn) -> Self {
-        let (turn, open) = (Some(turn), false);
         Self {
-            held: Held::Writer(Writer { turn, open }),
+            held: Held::Writer(Writer(Some(turn))),
             waiting: Waiting {
                 sql: "begin immediate;".to_owned(),
                 rows: Vec::new(),
@@ -148,36 +147,31 @@ impl Held {
     fn connection(&mut self) -> Result<&mut SqliteConnection, Error> {
         match self {
             Held::Reader(reader) => Ok(reader),
-            Held::Writer(Writer { turn, open }) => {
-                *open = true;
+            Held::Writer(Writer(turn)) => {
                 let turn = turn.as_deref_mut();
                 turn.ok_or_else(|| sqlx::Error::PoolClosed.into())
             }
         }
     }
 
-    /// Says that nothing is left to be rolled back.
+    /// Ends the turn: nothing is left to be rolled back.
     fn end(&mut self) {
-        if let Held::Writer(writer) = self {
-            writer.open = false;
+        if let Held::Writer(Writer(turn)) = self {
+            *turn = None;
         }
     }
 }
 
-/// The turn of a transaction that may write; rolled back when dropped while it is open.
+/// The turn of a transaction that may write, until it has ended; dropped before, it is rolled back.
 #[derive(Debug)]
-struct Writer {
-    turn: Option<Turn>,
-    open: bool,
-}
+struct Writer(Option<Turn>);
 
 impl Drop for Writer {
     fn drop(&mut self) {
         // Without a runtime the process ends, and the transaction with it.
-        if let (Some(mut turn), true, Ok(runtime)) =
-            (self.turn.take(), self.open, Handle::try_current())
-        {
-            // Whoever comes next waits until this is done. There is nothing to undo if a commit was only not waited for.
+        if let (Some(mut turn), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            // Whoever comes next waits until this is done. There is nothing to undo if nothing was sent yet, or if a commit
+            // was only not waited for.
             runtime.spawn(async move { sqlx::query("rollback").execute(&mut *turn).await });
         }
     }
