@@ -6,11 +6,7 @@
     reason = "a benchmark prints what the clock says"
 )]
 
-use std::path::PathBuf;
-use std::time::Instant;
-
-use confirmd::store::connect::{Location, connect};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use sqlx::AssertSqlSafe;
 
 #[path = "compare/fill.rs"]
 mod fill;
@@ -32,37 +28,12 @@ fn main() {
 }
 
 async fn all(url: &str, people: u64) {
-    let began = Instant::now();
-    let location = match url.strip_prefix("sqlite:") {
-        Some(path) => Location::Sqlite(PathBuf::from(path)),
-        None => Location::postgres(url, None).expect("a URL"),
-    };
-    let pool = connect(&location, 2).await.expect("the database");
-    let had = pool
-        .read()
-        .await
-        .expect("read")
-        .trail_head()
-        .await
-        .expect("a head")
-        .size;
-    let mut database = match location {
-        Location::Sqlite(_) => {
-            Database::Sqlite(SqliteConnection::connect(url).await.expect("the file"))
-        }
-        Location::Postgres(..) => {
-            Database::Postgres(PgConnection::connect(url).await.expect("the server"))
-        }
-    };
-    fill::fill(&mut database, people).await;
-    let rows = began.elapsed();
-    fill::grow(&pool, had).await;
+    let (database, [rows, tree]) = fill::fill(url, people).await;
     println!(
         "{people} people, {:.0} s for rows and {:.0} s for the tree",
         rows.as_secs_f64(),
-        (began.elapsed() - rows).as_secs_f64()
+        tree.as_secs_f64()
     );
-    pool.close().await;
     weigh(database, people).await;
 }
 

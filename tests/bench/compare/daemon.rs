@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::types::Uuid;
-use sqlx::{Connection as _, FromRow, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::postgres;
@@ -243,32 +243,27 @@ origins = ["https://acme.example"]
     where
         T: Send + Unpin + for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow>,
     {
-        match self.db {
+        let since = match self.db {
+            Db::Sqlite => format!("x'{}'", self.since.simple()),
+            Db::Postgres => format!("'{}'", self.since),
+        };
+        let sql = AssertSqlSafe(sql.replace("$1", &since));
+        let url = &self.url;
+        let rows = match self.db {
             Db::Sqlite => {
-                let mut database = SqliteConnection::connect(&self.url)
+                let database = SqliteConnection::connect(url).await;
+                sqlx::query_as(sql)
+                    .fetch_all(&mut database.expect("the database"))
                     .await
-                    .expect("the database");
-                let query = sqlx::query_as(sql);
-                let query = if sql.contains("$1") {
-                    query.bind(self.since)
-                } else {
-                    query
-                };
-                query.fetch_all(&mut database).await.expect("rows")
             }
             Db::Postgres => {
-                let mut database = PgConnection::connect(&self.url)
+                let database = PgConnection::connect(url).await;
+                sqlx::query_as(sql)
+                    .fetch_all(&mut database.expect("the database"))
                     .await
-                    .expect("the database");
-                let query = sqlx::query_as(sql);
-                let query = if sql.contains("$1") {
-                    query.bind(self.since)
-                } else {
-                    query
-                };
-                query.fetch_all(&mut database).await.expect("rows")
             }
-        }
+        };
+        rows.expect("rows")
     }
 
     /// Panics unless there are as many signups, and events that accepted them, as 202s.

@@ -6,11 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use confirmd::store::Pool;
+use confirmd::store::connect::{Location, connect};
 use confirmd::store::trail::Head;
 use confirmd::trail::tree::{append, edge, leaf_hash};
-use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
 /// People that one transaction writes.
 const CHUNK: u64 = 50_000;
@@ -145,10 +148,39 @@ const COPIES: [Copy; 8] = [
     },
 ];
 
-/// Adds people until there are as many as this. Nothing else has the database open, and at least one person in it is
-/// confirmed and every event numbered.
-pub async fn fill(database: &mut Database, people: u64) {
-    let db = database;
+/// Reads a URL as configuration does.
+pub fn location(url: &str) -> Location {
+    match url.strip_prefix("sqlite:") {
+        Some(path) => Location::Sqlite(PathBuf::from(path)),
+        None => Location::postgres(url, None).expect("a URL"),
+    }
+}
+
+/// Adds people until there are as many as this; returns the connection that wrote them, and the time for rows and for the
+/// tree. Nothing else has the database open, and at least one person in it is confirmed and every event numbered.
+pub async fn fill(url: &str, people: u64) -> (Database, [Duration; 2]) {
+    let began = Instant::now();
+    let location = location(url);
+    let pool = connect(&location, 1).await.expect("the database");
+    let mut read = pool.read().await.expect("read");
+    let had = read.trail_head().await.expect("a head").size;
+    drop(read);
+    let mut database = match location {
+        Location::Sqlite(_) => {
+            Database::Sqlite(SqliteConnection::connect(url).await.expect("the file"))
+        }
+        Location::Postgres(..) => {
+            Database::Postgres(PgConnection::connect(url).await.expect("the server"))
+        }
+    };
+    add(&mut database, people).await;
+    let rows = began.elapsed();
+    grow(&pool, had).await;
+    pool.close().await;
+    (database, [rows, began.elapsed() - rows])
+}
+
+async fn add(db: &mut Database, people: u64) {
     let there = db
         .number(db.either(
             "select cast(count(*) as text) from subscriber",
@@ -333,8 +365,8 @@ async fn finish(db: &mut Database, triggers: &[String]) {
     };
 }
 
-/// Grows the tree over the events that `fill` numbered: `had` of them are under it already.
-pub async fn grow(pool: &Pool, had: u64) {
+/// Grows the tree over the events that were numbered: `had` of them are under it already.
+async fn grow(pool: &Pool, had: u64) {
     let end = pool
         .read()
         .await

@@ -1,11 +1,9 @@
 //! A home in which many people are confirmed: one by signup, mail and link, the others as copies of that one.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use confirmd::store::connect::{Location, connect};
 use confirmd::token::Purpose;
-use sqlx::{Connection as _, PgConnection, SqliteConnection};
+use sqlx::Connection as _;
 
 use crate::Bench;
 use crate::daemon::{Db, Home, SESSIONS};
@@ -59,25 +57,10 @@ fn confirm_one(bench: &Bench, home: &Home) {
 }
 
 async fn copy_them(home: &Home, people: u64) {
-    let location = match home.url.strip_prefix("sqlite:") {
-        Some(path) => Location::Sqlite(PathBuf::from(path)),
-        None => Location::postgres(&home.url, None).expect("a URL"),
-    };
-    let pool = connect(&location, 1).await.expect("the database");
-    let mut read = pool.read().await.expect("read");
-    let had = read.trail_head().await.expect("a head").size;
-    drop(read);
-    let url = &home.url;
-    let mut database = match home.db {
-        Db::Sqlite => Database::Sqlite(SqliteConnection::connect(url).await.expect("the file")),
-        Db::Postgres => Database::Postgres(PgConnection::connect(url).await.expect("the server")),
-    };
-    fill::fill(&mut database, people).await;
+    let (database, _) = fill::fill(&home.url, people).await;
     let closed = match database {
         Database::Sqlite(database) => database.close().await,
         Database::Postgres(database) => database.close().await,
     };
     closed.expect("closed");
-    fill::grow(&pool, had).await;
-    pool.close().await;
 }

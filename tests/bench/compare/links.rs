@@ -5,21 +5,20 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use confirmd::domain::time::Timestamp;
 use confirmd::flow::keyring;
-use confirmd::store::connect::{Location, connect};
+use confirmd::store::connect::connect;
 use confirmd::token::{LinkKeys, Purpose};
 use sqlx::types::Uuid;
 
-use crate::daemon::{Db, Home};
+use crate::daemon::Home;
+use crate::fill;
 
 const A_DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
 /// Returns the link keys of an installation.
 pub async fn keys(home: &Home) -> LinkKeys {
-    let location = match home.db {
-        Db::Sqlite => Location::Sqlite(home.file()),
-        Db::Postgres => Location::postgres(&home.url, None).expect("a URL"),
-    };
-    let pool = connect(&location, 1).await.expect("the database");
+    let pool = connect(&fill::location(&home.url), 1)
+        .await
+        .expect("the database");
     let keys = keyring::open_existing(&pool, &home.keys())
         .await
         .expect("keys");

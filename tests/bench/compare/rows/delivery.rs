@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use super::mailed::wait_for_mails;
-use super::signups::CONNECTIONS;
+use super::signups::sign_up_more;
 use crate::Bench;
 use crate::daemon::{Daemon, Db, Home, SESSIONS};
 use crate::floor::source;
-use crate::load::{self, Plan};
+use crate::load::{self, Pace, Plan};
 use crate::pairs::{Measure, Pair};
 use crate::people::People;
 use crate::postfix::Postfix;
@@ -84,13 +84,7 @@ fn fill_queue(bench: &Bench, home: &Home) -> usize {
     let key = home.key();
     let (mut next, mut waiting) = (0, 0);
     while waiting < LEAST {
-        let plan = Plan {
-            numbers: next..u64::MAX,
-            ..bench.closed(vec![daemon.http], CONNECTIONS, 202)
-        };
-        let load = bench.block_on(load::run(plan, People::new(1).signup(&key)));
-        let load = load.all_expected("signups");
-        next = load.next;
+        let load = sign_up_more(bench, &daemon, &key, Pace::Closed, &mut next);
         waiting += load.answers.len();
     }
     drop(daemon);

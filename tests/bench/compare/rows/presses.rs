@@ -13,7 +13,7 @@ use crate::{floor, links};
 
 const MANY: usize = 16;
 /// An open loop asks for this share of what the closed loop reached.
-const SHARE: f64 = 1.0 / 3.0;
+pub const SHARE: f64 = 1.0 / 3.0;
 
 /// A press on a link.
 #[derive(Clone, Copy)]

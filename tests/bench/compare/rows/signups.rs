@@ -3,7 +3,7 @@
 use crate::Bench;
 use crate::daemon::{Daemon, Db, Home};
 use crate::floor;
-use crate::load::{self, Load};
+use crate::load::{self, Load, Pace, Plan};
 use crate::pairs::{Measure, Pair};
 use crate::people::People;
 
@@ -64,5 +64,17 @@ pub fn sign_up_at(bench: &Bench, home: &Home, daemons: &[&Daemon], connections: 
     let to = daemons.iter().map(|daemon| daemon.http).collect();
     let plan = bench.closed(to, connections, 202);
     let load = bench.block_on(load::run(plan, People::new(1).signup(&home.key())));
+    load.all_expected("signups")
+}
+
+/// Signs up those who did not yet, from number `next` on, over the usual connections.
+pub fn sign_up_more(bench: &Bench, daemon: &Daemon, key: &str, pace: Pace, next: &mut u64) -> Load {
+    let plan = Plan {
+        pace,
+        numbers: *next..u64::MAX,
+        ..bench.closed(vec![daemon.http], CONNECTIONS, 202)
+    };
+    let load = bench.block_on(load::run(plan, People::new(1).signup(key)));
+    *next = load.next;
     load.all_expected("signups")
 }

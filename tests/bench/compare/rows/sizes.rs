@@ -1,20 +1,17 @@
 //! Row 13: signups, confirms and mails where many subscriptions are, beside the same where few are.
 
 use super::delivery::drain;
-use super::presses::{CONFIRM, presses};
-use super::signups::CONNECTIONS;
+use super::presses::{CONFIRM, SHARE, presses};
+use super::signups::sign_up_more;
 use crate::Bench;
 use crate::daemon::{Db, Home, SESSIONS};
 use crate::filled;
-use crate::load::{self, Load, Pace, Plan};
+use crate::load::{Load, Pace};
 use crate::pairs::{Measure, Pair};
-use crate::people::People;
 use crate::sink::Sink;
 
 /// Subscriptions on the smaller side.
 const FEW: u64 = 10_000;
-/// An open loop asks for this share of what the closed loop reached on the same side.
-const SHARE: f64 = 1.0 / 3.0;
 
 /// Row 13.
 pub fn run(bench: &Bench) -> Vec<Measure> {
@@ -76,18 +73,9 @@ fn round(bench: &Bench, home: &mut Home, next: &mut u64) -> Round {
     let daemon = home.serve();
     home.assert_durable();
     let key = home.key();
-    let mut sign_up = |pace| {
-        let plan = Plan {
-            pace,
-            numbers: *next..u64::MAX,
-            ..bench.closed(vec![daemon.http], CONNECTIONS, 202)
-        };
-        let load = bench.block_on(load::run(plan, People::new(1).signup(&key)));
-        *next = load.next;
-        load.all_expected("signups")
-    };
-    let signups = sign_up(Pace::Closed);
-    let paced_signups = sign_up(Pace::Open(signups.rate() * SHARE));
+    let signups = sign_up_more(bench, &daemon, &key, Pace::Closed, next);
+    let pace = Pace::Open(signups.rate() * SHARE);
+    let paced_signups = sign_up_more(bench, &daemon, &key, pace, next);
     drop(daemon);
     let waiting = signups.answers.len() + paced_signups.answers.len();
     bench.block_on(home.assert_signups(waiting));
