@@ -89,7 +89,8 @@ create table signup_list (
 create table message (
     id         uuid primary key,
     kind       text not null check (kind in ('confirmation', 'already_subscribed', 'welcome', 'goodbye')),
-    state      text not null check (state in ('queued', 'claimed', 'sent', 'withheld', 'cancelled', 'failed', 'unknown')),
+    state      text not null check (state in ('queued', 'claimed', 'sent', 'withheld', 'cancelled', 'failed', 'unknown',
+        'quarantined')),
     sender     text not null,
     subscriber uuid not null,
     mailbox    bytea not null,
@@ -100,6 +101,7 @@ create table message (
     attempts   bigint not null default 0,    -- that reached the relay
     ambiguous  bigint not null default 0,    -- of these, without an answer to the dot
     claims     bigint not null default 0,
+    lost       bigint not null default 0,    -- of the claims, those in a row that ended without an outcome
     claim      uuid,                         -- token of the claim in force
     lease_until timestamptz,
     pinned     jsonb,                        -- link key, template, Message-ID, Date, boundary
@@ -109,6 +111,7 @@ create table message (
     autovacuum_vacuum_cost_limit = 2000, vacuum_index_cleanup = on);
 create index message_due on message (due_at) where state = 'queued';
 create index message_leased on message (lease_until) where state = 'claimed';
+create index message_quarantined on message (created_at) where state = 'quarantined';
 create index message_subscriber on message (subscriber);
 
 -- What happened, in the order in which it was written (ord) and, once sequenced, in the order of the trail (seq).

@@ -84,7 +84,8 @@ create table signup_list (
 create table message (
     id         blob primary key,
     kind       text not null check (kind in ('confirmation', 'already_subscribed', 'welcome', 'goodbye')),
-    state      text not null check (state in ('queued', 'claimed', 'sent', 'withheld', 'cancelled', 'failed', 'unknown')),
+    state      text not null check (state in ('queued', 'claimed', 'sent', 'withheld', 'cancelled', 'failed', 'unknown',
+        'quarantined')),
     sender     text not null,
     subscriber blob not null,
     mailbox    blob not null,
@@ -95,6 +96,7 @@ create table message (
     attempts   integer not null default 0,   -- that reached the relay
     ambiguous  integer not null default 0,   -- of these, without an answer to the dot
     claims     integer not null default 0,
+    lost       integer not null default 0,   -- of the claims, those in a row that ended without an outcome
     claim      blob,                         -- token of the claim in force
     lease_until integer,
     pinned     text,                     -- link key, template, Message-ID, Date, boundary
@@ -103,6 +105,7 @@ create table message (
 ) strict, without rowid;
 create index message_due on message (due_at) where state = 'queued';
 create index message_leased on message (lease_until) where state = 'claimed';
+create index message_quarantined on message (created_at) where state = 'quarantined';
 create index message_subscriber on message (subscriber);
 
 -- What happened, in the order in which it was written (ord) and, once sequenced, in the order of the trail (seq).

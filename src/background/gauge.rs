@@ -18,11 +18,14 @@ const POLL: Duration = Duration::from_secs(10);
 /// When the database cannot be read.
 pub async fn step(flows: &Flows) -> Result<bool, Error> {
     let mut tx = flows.pool.read().await?;
-    let (queued, claimed, oldest) = tx.queue_depth().await?;
+    let depth = tx.queue_depth().await?;
     let (events, unsequenced) = tx.trail_length().await?;
-    flows.metrics.queue_depth("queued", queued);
-    flows.metrics.queue_depth("claimed", claimed);
-    let age = oldest.map_or(Duration::ZERO, |due| flows.clock.now().since(due));
+    flows.metrics.queue_depth("queued", depth.queued);
+    flows.metrics.queue_depth("claimed", depth.claimed);
+    flows.metrics.queue_depth("quarantined", depth.quarantined);
+    let age = depth
+        .oldest
+        .map_or(Duration::ZERO, |due| flows.clock.now().since(due));
     flows.metrics.queue_oldest(age);
     flows.metrics.trail_events(events);
     flows.metrics.unsequenced_events(unsequenced);

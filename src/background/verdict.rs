@@ -1,5 +1,6 @@
 //! What the relay's verdict on an attempt means for the retry rules, for the record and for metrics.
 
+use crate::domain::delivery::breaker::Sign;
 use crate::domain::delivery::{Answer, Attempt};
 use crate::smtp::{Cause, Phase, Verdict};
 
@@ -30,6 +31,40 @@ pub(super) fn judged(verdict: Verdict) -> (Attempt, Option<Answer>) {
         Verdict::Ambiguous { cause } => (Attempt::Ambiguous, of(Phase::Dot, cause)),
         Verdict::Stopped => (Attempt::Stopped, None),
     }
+}
+
+/// Says what an attempt tells about the relay itself.
+pub(super) fn sign_of(verdict: Verdict) -> Sign {
+    match verdict {
+        Verdict::Sent { .. } | Verdict::Refused { .. } | Verdict::Rejected { .. } => Sign::Works,
+        // From RCPT on a policy may concern the one mail only: several in a row say more.
+        Verdict::Misconfigured { phase, .. } if is_from_rcpt_on(phase) => Sign::Fails,
+        Verdict::Misconfigured { .. } => Sign::Refuses,
+        Verdict::Deferred {
+            phase,
+            cause: Cause::Reply(_),
+        } if is_from_rcpt_on(phase) => Sign::Works,
+        // A recipient's own server may be what keeps the relay silent there.
+        Verdict::Deferred { phase, .. } if is_from_rcpt_on(phase) => Sign::Silent,
+        Verdict::Deferred { .. } | Verdict::Ambiguous { .. } => Sign::Fails,
+        Verdict::Stopped => Sign::Silent,
+    }
+}
+
+/// Tells whether the time that an attempt took is the mail's, and not that of reaching the relay.
+pub(super) fn is_about_the_mail(verdict: Verdict) -> bool {
+    match verdict {
+        Verdict::Sent { .. } | Verdict::Ambiguous { .. } => true,
+        Verdict::Refused { phase, .. }
+        | Verdict::Rejected { phase, .. }
+        | Verdict::Deferred { phase, .. }
+        | Verdict::Misconfigured { phase, .. } => is_from_rcpt_on(phase),
+        Verdict::Stopped => false,
+    }
+}
+
+fn is_from_rcpt_on(phase: Phase) -> bool {
+    matches!(phase, Phase::Rcpt | Phase::Data | Phase::Body | Phase::Dot)
 }
 
 /// Names the phase in which an attempt ended, for metrics.

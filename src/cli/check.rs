@@ -4,7 +4,7 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::{Exit, Format, open, serve, settings};
-use crate::config::Config;
+use crate::config::{Config, MAIN};
 use crate::flow::{keyring, register};
 use crate::smtp::{Relay, trusting};
 use crate::store::connect::durability;
@@ -66,7 +66,7 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<Exit> {
     }
     database(&mut report, config).await;
     if !args.offline {
-        relay(&mut report, config).await;
+        relays(&mut report, config).await;
     }
     Ok(match report.bad {
         0 => Exit::Done,
@@ -117,23 +117,29 @@ async fn database(report: &mut Report, config: &Config) {
     pool.close().await;
 }
 
-async fn relay(report: &mut Report, config: &Config) {
-    let verdict = match Relay::new(settings::relay(config)) {
-        Err(error) => Err(error.to_string()),
-        Ok(relay) => match relay.probe().await {
-            Ok(probe) => Ok(format!(
-                "answers; TLS {}, AUTH {}, PIPELINING {}",
-                yes(probe.tls),
-                yes(probe.auth),
-                yes(probe.pipelining)
-            )),
-            Err((phase, cause)) => Err(format!(
-                "{}:{}: {cause} at {phase}; look at [smtp]",
-                config.smtp.host, config.smtp.port
-            )),
-        },
-    };
-    report.line("smtp", verdict);
+async fn relays(report: &mut Report, config: &Config) {
+    for relay in settings::relays(config) {
+        let (host, port) = (relay.smtp.host.clone(), relay.smtp.port);
+        let section = match relay.name.as_str() {
+            MAIN => MAIN.to_owned(),
+            name => format!("relays.{name}"),
+        };
+        let verdict = match Relay::new(relay.smtp) {
+            Err(error) => Err(error.to_string()),
+            Ok(relay) => match relay.probe().await {
+                Ok(probe) => Ok(format!(
+                    "answers; TLS {}, AUTH {}, PIPELINING {}",
+                    yes(probe.tls),
+                    yes(probe.auth),
+                    yes(probe.pipelining)
+                )),
+                Err((phase, cause)) => Err(format!(
+                    "{host}:{port}: {cause} at {phase}; look at [{section}]"
+                )),
+            },
+        };
+        report.line(&section, verdict);
+    }
 }
 
 fn yes(it: bool) -> &'static str {

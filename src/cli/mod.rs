@@ -11,6 +11,7 @@ mod demo;
 mod events;
 mod key;
 mod keyring;
+mod message;
 mod open;
 pub mod serve;
 mod settings;
@@ -79,6 +80,9 @@ enum Command {
     /// Looks whether the trail is what was signed
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Shows the mails that are set aside, and queues them again
+    #[command(subcommand)]
+    Message(message::Command),
     /// Says how much there is and what waits
     Stats(stats::Stats),
     /// Shows and changes the keys that sign links and checkpoints
@@ -143,6 +147,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Key(command) => key::run(command, &source.load()?).await,
         Command::Subscriber(command) => subscriber::run(command, &source.load()?).await,
         Command::Events(command) => events::run(command, &source.load()?).await,
+        Command::Message(command) => message::run(command, &source.load()?).await,
         Command::Stats(args) => stats::run(args, &source.load()?).await,
         Command::Audit(command) => audit::run(command, &source).await,
         Command::Keyring(command) => keyring::run(command, &source.load()?).await,

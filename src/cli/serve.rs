@@ -10,21 +10,22 @@ use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::settings::{outlets, relay, settings};
+use super::settings::{outlets, relays, routes, settings};
 use super::{Exit, Source, open};
 use crate::background::copies::Copies;
+use crate::background::deliver::route::Routes;
 use crate::background::deliver::{self, Deliver};
 use crate::background::outlets::Outlets;
 use crate::background::sequence::Sequencer;
 use crate::background::{fold, gauge, sweep};
 use crate::clock::Clock;
 use crate::config::{Config, Roles};
+use crate::flow::quarantine::free_all;
 use crate::flow::register::register;
 use crate::flow::{Flows, keyring};
 use crate::http::{App, Pages, listen, ops, service};
 use crate::lifecycle::{self, Ended, Stop, Tasks};
 use crate::message::Composer;
-use crate::smtp::Relay;
 use crate::store::connect::{DaemonLock, connect, lock};
 use crate::telemetry::logs;
 use crate::telemetry::metrics::Metrics;
@@ -121,33 +122,30 @@ impl Service {
     ) -> anyhow::Result<Self> {
         let templates = templates(config)?;
         let pages = Pages::prepare(templates.clone()).context("templates")?;
-        let relay = Relay::new(relay(config)).context("smtp")?;
         let location = open::location(config)?;
         let lock = lock(&location)?;
         let pool = connect(&location, config.database.connections).await?;
         let now = clock.now();
         let keys = keyring::open(&pool, &config.keys.dir, now).await?;
         let in_force = register(&pool, config.catalog(), now).await?;
-        if pool.system() == "sqlite" {
-            // The lock says that no other daemon lives: whatever is claimed was claimed by one that died.
-            let mut tx = pool.begin().await?;
-            tx.free_claims(None).await?;
-            tx.commit().await?;
-        }
         let metrics = Arc::new(Metrics::new(now.as_seconds()));
         let flows = Flows::new(pool, clock, settings(config), metrics, keys, in_force);
         let flows = Arc::new(flows);
+        if !flows.pool.is_shared() {
+            // The lock says that no other daemon lives: whatever is claimed was claimed by one that died.
+            free_all(&flows).await?;
+        }
         let public_url = &config.server.public_url;
         let trusted = config.server.trusted_proxies.clone();
         let waiting = config.limits.gate;
         let delivery = deliver::Settings {
             batch: config.delivery.batch,
-            sessions: config.smtp.sessions,
             poll: config.delivery.poll,
             waiting,
         };
         let composer = Arc::new(Composer::new(templates, public_url));
-        let deliver = Deliver::new(flows.clone(), relay, composer, delivery).await?;
+        let routes = Routes::new(&flows, relays(config), routes(config)).context("smtp")?;
+        let deliver = Deliver::new(flows.clone(), routes, composer, delivery).await?;
         let outlets = Outlets::new(flows.clone(), outlets(config)).context("trail")?;
         let Listeners { http, ops } = match bound {
             Some(bound) => bound,
@@ -262,10 +260,15 @@ impl Parts {
         let flows = &self.flows;
         let templates = templates(config)?;
         let pages = Pages::prepare(templates.clone()).context("templates")?;
+        let order = routes(config);
+        if let Some(relay) = self.deliver.routes().lacking(&order) {
+            bail!("relays.{relay}: a relay that was added needs a restart");
+        }
         let keys = keyring::open_existing(&flows.pool, &self.keys_dir).await?;
         let in_force = register(&flows.pool, config.catalog(), flows.clock.now()).await?;
         let composer = Composer::new(templates, &self.public_url);
         self.deliver.set_composer(Arc::new(composer)).await?;
+        self.deliver.routes().set_order(order);
         self.app.set_pages(pages);
         if let Some(keys) = keys {
             flows.set_keys(keys);

@@ -1,25 +1,48 @@
 //! What the parts of the service are told by the configuration.
 
+use crate::background::deliver::route;
 use crate::background::outlets;
-use crate::config::{Config, Tls};
+use crate::config::{Config, MAIN, Smtp, Tls};
 use crate::flow::Settings;
 use crate::smtp;
 
-/// Translates `[smtp]`.
-pub(super) fn relay(config: &Config) -> smtp::Settings {
-    let from = &config.smtp;
-    let times = &from.timeouts;
+/// Translates every relay, the main one first.
+pub(super) fn relays(config: &Config) -> Vec<route::Settings> {
+    let further = config
+        .relays
+        .iter()
+        .map(|(name, from)| (name.as_str(), from));
+    let all = std::iter::once((MAIN, &config.smtp)).chain(further);
+    let settings = all.map(|(name, from)| route::Settings {
+        name: name.to_owned(),
+        smtp: relay(from),
+        rate: from.rate,
+    });
+    settings.collect()
+}
+
+/// Says which relays take whose mails, in their order.
+pub(super) fn routes(config: &Config) -> route::Order {
+    let main = std::iter::once(MAIN.to_owned()).chain(config.smtp.fallback.iter().cloned());
+    route::Order {
+        usual: main.collect(),
+        of_sender: config.routes.clone(),
+    }
+}
+
+fn relay(from: &Smtp) -> smtp::Settings {
+    let (at, times) = (&from.at, &from.timeouts);
     smtp::Settings {
-        host: from.host.clone(),
-        port: from.port,
-        tls: match from.tls {
+        host: at.host.clone(),
+        port: at.port,
+        tls: match at.tls {
             Tls::None => smtp::Tls::None,
             Tls::Starttls => smtp::Tls::Starttls,
             Tls::Implicit => smtp::Tls::Implicit,
         },
-        username: from.username.clone(),
-        password: from.password.clone(),
-        ca_file: from.ca_file.clone(),
+        username: at.username.clone(),
+        password: at.password.clone(),
+        ca_file: at.ca_file.clone(),
         hello: from.hello.clone(),
         sessions: from.sessions,
         idle: from.idle,

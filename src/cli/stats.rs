@@ -23,7 +23,7 @@ pub async fn run(args: Stats, config: &Config) -> anyhow::Result<Exit> {
     let (events, unsequenced) = tx.trail_length().await?;
     let epoch = tx.trail_head().await?.epoch;
     let checkpoint = tx.last_checkpoint().await?;
-    let (queued, claimed, oldest) = tx.queue_depth().await?;
+    let depth = tx.queue_depth().await?;
     let now = Clock::System.now();
     let age = |at| now.since(at).as_secs();
     match args.format {
@@ -34,7 +34,10 @@ pub async fn run(args: Stats, config: &Config) -> anyhow::Result<Exit> {
                 "checkpoint": checkpoint.map(|kept| json!({
                     "size": kept.size, "signed_at": kept.signed_at, "age_seconds": age(kept.signed_at),
                 })),
-                "mails": { "queued": queued, "claimed": claimed, "oldest_due_at": oldest },
+                "mails": {
+                    "queued": depth.queued, "claimed": depth.claimed, "quarantined": depth.quarantined,
+                    "oldest_due_at": depth.oldest,
+                },
             })
         ),
         Format::Text => {
@@ -50,10 +53,16 @@ pub async fn run(args: Stats, config: &Config) -> anyhow::Result<Exit> {
                 ),
                 None => println!("checkpoint  none yet"),
             }
-            let since = oldest.map(|at| format!(", the oldest due since {at}"));
+            let since = depth
+                .oldest
+                .map(|at| format!(", the oldest due since {at}"));
             let since = since.unwrap_or_default();
-            let (queued, claimed) = (counted(queued), counted(claimed));
+            let (queued, claimed) = (counted(depth.queued), counted(depth.claimed));
             println!("mails       {queued} queued, {claimed} being sent{since}");
+            if depth.quarantined > 0 {
+                let aside = counted(depth.quarantined);
+                println!("            {aside} set aside: see `confirmd message list`");
+            }
         }
     }
     Ok(Exit::Done)

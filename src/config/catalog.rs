@@ -1,6 +1,6 @@
 //! Senders and lists: the words that people agree to, reviewed and versioned like code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use config::Value;
@@ -9,6 +9,7 @@ use super::kinds::{
     by_language, id, list, mailbox, number, one_of, origin, page, secure_page, span, switch, text,
     words,
 };
+use super::mail::{Smtp, known_relays};
 use super::read::{Read, Table, closest, fault};
 use super::service::plain;
 use crate::domain::frequency::Frequency;
@@ -18,13 +19,21 @@ use crate::domain::locale::Locale;
 const LINK_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 const MOST: usize = 100;
 
-/// Reads `[senders.*]`.
-pub(super) fn senders(table: &mut Table) -> Vec<Sender> {
+/// Reads `[senders.*]`, and which relays take the mails of those that say so.
+pub(super) fn senders(
+    table: &mut Table,
+    relays: &BTreeMap<String, Smtp>,
+) -> (Vec<Sender>, BTreeMap<SenderId, Vec<String>>) {
     let names = table.names();
-    names
-        .iter()
-        .filter_map(|name| sender(name, table.table(name)))
-        .collect()
+    let mut routes = BTreeMap::new();
+    let mut read = |name: &String| {
+        let (sender, route) = sender(name, table.table(name), relays);
+        let sender = sender?;
+        routes.extend(route.map(|route| (sender.id.clone(), route)));
+        Some(sender)
+    };
+    let senders = names.iter().filter_map(&mut read).collect();
+    (senders, routes)
 }
 
 /// Reads `[lists.*]`; `senders` are the names that are configured, rightly or not.
@@ -41,7 +50,19 @@ fn named<T: std::str::FromStr<Err: std::fmt::Display>>(name: &str, table: &Table
         .ok()
 }
 
-fn sender(name: &str, mut table: Table) -> Option<Sender> {
+fn sender(
+    name: &str,
+    mut table: Table,
+    relays: &BTreeMap<String, Smtp>,
+) -> (Option<Sender>, Option<Vec<String>>) {
+    let route = table.get("relays", list(MOST, words));
+    if let Some(route) = &route {
+        known_relays(&table, "relays", route, relays);
+    }
+    (facts(name, table), route.filter(|route| !route.is_empty()))
+}
+
+fn facts(name: &str, mut table: Table) -> Option<Sender> {
     let id = named::<SenderId>(name, &table);
     let legal = table.required("name", "\"Acme B.V.\"", words);
     let postal = "\"Keizersgracht 1, 1015 CN Amsterdam, NL\"";

@@ -1,17 +1,43 @@
-//! The relay that takes mails, and how delivery feeds it.
+//! The relays that take mails, and how delivery feeds them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::kinds::{is_loopback_name, number, one_of, path, span, switch, text, words};
+use super::kinds::{is_loopback_name, list, number, one_of, path, span, switch, text, words};
 use super::read::{Table, fault, one_line};
 use super::service::Server;
 
-/// `[smtp]`
+/// The name of the relay that `[smtp]` describes.
+pub const MAIN: &str = "smtp";
+const MOST: usize = 100;
+
+/// `[smtp]`, or one of `[relays.*]`
 #[derive(Clone, Debug)]
 pub struct Smtp {
+    /// Where it is, and what it asks for.
+    pub at: Place,
+    /// The name given in EHLO.
+    pub hello: String,
+    /// Connections open at once.
+    pub sessions: usize,
+    /// An unused connection is closed after this time.
+    pub idle: Duration,
+    /// A connection is closed after this many mails.
+    pub messages_per_connection: u32,
+    /// Mails a second at most.
+    pub rate: Option<u32>,
+    /// The relays that take over, in this order, while this one does not work.
+    pub fallback: Vec<String>,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+}
+
+/// Where a relay is, and what it asks for.
+#[derive(Clone, Debug)]
+pub struct Place {
     /// A name or an IP address.
     pub host: String,
     /// The TCP port.
@@ -24,16 +50,6 @@ pub struct Smtp {
     pub password: Option<SecretString>,
     /// PEM certificates trusted besides Mozilla's roots.
     pub ca_file: Option<PathBuf>,
-    /// The name given in EHLO.
-    pub hello: String,
-    /// Connections open at once.
-    pub sessions: usize,
-    /// An unused connection is closed after this time.
-    pub idle: Duration,
-    /// A connection is closed after this many mails.
-    pub messages_per_connection: u32,
-    /// How long each step may take.
-    pub timeouts: Timeouts,
 }
 
 /// How the connection to the relay is encrypted.
@@ -70,31 +86,82 @@ pub struct Timeouts {
 
 impl Smtp {
     pub(super) fn read(mut table: Table, server: Option<&Server>) -> Option<Self> {
+        let place = Place::read(&mut table);
+        let hello = table.get("hello", printable);
+        let sessions = table.get("sessions", number(1..=1000));
+        let idle = table.get("idle", span("1 s", "1 hour"));
+        let messages_per_connection = table.get("messages_per_connection", number(1..=100_000));
+        let rate = table.get("rate", number(1..=100_000));
+        let fallback = table.get("fallback", list(MOST, words));
+        let timeouts = Timeouts::read(table.table("timeouts"));
+        table.finish();
+        Some(Self {
+            at: place?,
+            hello: hello.or(server?.host())?,
+            sessions: sessions?,
+            idle: idle?,
+            messages_per_connection: messages_per_connection?,
+            rate,
+            fallback: fallback?,
+            timeouts: timeouts?,
+        })
+    }
+
+    /// Reads one of `[relays.*]`; what it does not say is as `[smtp]` says.
+    pub(super) fn read_further(mut table: Table, main: Option<&Self>) -> Option<Self> {
+        let place = Place::read(&mut table);
+        let hello = table.get("hello", printable);
+        let sessions = table.get("sessions", number(1..=1000));
+        let messages_per_connection = table.get("messages_per_connection", number(1..=100_000));
+        let rate = table.get("rate", number(1..=100_000));
+        table.finish();
+        let main = main?;
+        Some(Self {
+            at: place?,
+            hello: hello.unwrap_or_else(|| main.hello.clone()),
+            sessions: sessions.unwrap_or(main.sessions),
+            messages_per_connection: messages_per_connection
+                .unwrap_or(main.messages_per_connection),
+            rate,
+            fallback: Vec::new(),
+            ..*main
+        })
+    }
+}
+
+impl Place {
+    fn read(table: &mut Table) -> Option<Self> {
         const TLS: &[(&str, Tls)] = &[
             ("none", Tls::None),
             ("starttls", Tls::Starttls),
             ("implicit", Tls::Implicit),
         ];
         let host = table.required("host", "\"127.0.0.1\"", host);
-        let tls = table.get("tls", one_of(TLS));
+        let tls = match table.has("tls") {
+            true => table.get("tls", one_of(TLS)),
+            false => Some(Tls::Starttls),
+        };
         let port = table.get("port", number(1..=65_535));
-        let allow_plaintext = table.get("allow_plaintext", switch);
+        let allow_plaintext = table.get("allow_plaintext", switch).unwrap_or(false);
         let away = host.as_deref().is_some_and(|host| !is_loopback_name(host));
-        if tls == Some(Tls::None) && away && allow_plaintext == Some(false) {
+        if tls == Some(Tls::None) && away && !allow_plaintext {
             table.fault(
                 "tls",
                 "\"none\" would send mails in clear to another host",
-                "write \"starttls\" or \"implicit\", or smtp.allow_plaintext = true",
+                &format!(
+                    "write \"starttls\" or \"implicit\", or {} = true",
+                    table.key("allow_plaintext")
+                ),
             );
         }
         let username = table.get("username", words);
-        let password = password(&mut table);
+        let password = password(table);
         if username.is_some() != password.is_some() {
             let (lacking, other) = match username {
                 Some(_) => ("password", "username"),
                 None => ("username", "password"),
             };
-            let problem = format!("is missing beside smtp.{other}");
+            let problem = format!("is missing beside {}", table.key(other));
             table.fault(lacking, &problem, "write both or neither");
         }
         let ca_file = table.get("ca_file", path);
@@ -102,12 +169,6 @@ impl Smtp {
             let problem = format!("cannot be read: {err}");
             table.fault("ca_file", &problem, "give the path of a PEM file");
         }
-        let hello = table.get("hello", printable);
-        let sessions = table.get("sessions", number(1..=1000));
-        let idle = table.get("idle", span("1 s", "1 hour"));
-        let messages_per_connection = table.get("messages_per_connection", number(1..=100_000));
-        let timeouts = Timeouts::read(table.table("timeouts"));
-        table.finish();
         Some(Self {
             host: host?,
             port: port.unwrap_or(match tls? {
@@ -119,11 +180,6 @@ impl Smtp {
             username,
             password,
             ca_file,
-            hello: hello.or(server?.host())?,
-            sessions: sessions?,
-            idle: idle?,
-            messages_per_connection: messages_per_connection?,
-            timeouts: timeouts?,
         })
     }
 }
@@ -132,8 +188,8 @@ fn password(table: &mut Table) -> Option<SecretString> {
     let both = table.has("password") && table.has("password_file");
     let file = table.get("password_file", path);
     if both {
-        let remedy = "write only one of them";
-        table.fault("password", "is written beside smtp.password_file", remedy);
+        let problem = format!("is written beside {}", table.key("password_file"));
+        table.fault("password", &problem, "write only one of them");
     }
     let Some(file) = file else {
         return table.secret("password");
@@ -164,7 +220,7 @@ fn host(value: &config::Value) -> Result<String, super::read::Fault> {
         false => Ok(host),
         true => Err(fault(
             format!("{host:?} is more than a host"),
-            "write a name or an IP address alone; the port is smtp.port",
+            "write a name or an IP address alone; the port has a key of its own",
         )),
     }
 }
@@ -199,6 +255,43 @@ impl Timeouts {
             body: body?,
             dot: dot?,
         })
+    }
+}
+
+/// Reads `[relays.*]`, and looks whether those that take over are there.
+pub(super) fn relays(root: &mut Table, main: Option<&Smtp>) -> BTreeMap<String, Smtp> {
+    let mut table = root.table("relays");
+    let mut relays = BTreeMap::new();
+    for name in table.names() {
+        let section = table.table(&name);
+        if name == MAIN {
+            let remedy = format!("give the section another name; [{MAIN}] is the main relay");
+            section.fault_here("is taken", &remedy);
+        }
+        relays.extend(Smtp::read_further(section, main).map(|relay| (name, relay)));
+    }
+    let fallback = main.map_or(&[][..], |main| &main.fallback);
+    known_relays(root, "smtp.fallback", fallback, &relays);
+    relays
+}
+
+/// Looks whether every relay that is named is there.
+pub(super) fn known_relays(
+    table: &Table,
+    key: &str,
+    names: &[String],
+    relays: &BTreeMap<String, Smtp>,
+) {
+    for (at, name) in names.iter().enumerate() {
+        if name != MAIN && !relays.contains_key(name) {
+            let known: Vec<_> = relays.keys().map(String::as_str).collect();
+            let remedy = match known.is_empty() {
+                true => format!("add a section [relays.{name}]"),
+                false => format!("write one of: {MAIN}, {}", known.join(", ")),
+            };
+            let problem = format!("{name:?} is no relay");
+            table.fault(&format!("{key}[{at}]"), &problem, &remedy);
+        }
     }
 }
 

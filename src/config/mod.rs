@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use config::Value;
 
 pub use database::{Database, Url as DatabaseUrl};
-pub use mail::{Delivery, Smtp, Timeouts, Tls};
+pub use mail::{Delivery, MAIN, Smtp, Timeouts, Tls};
 pub use service::{
     Evidence, Idempotency, Keys, Limits, Log, LogFormat, Ops, Roles, Server, Templates, Trail,
 };
 
-use crate::domain::list::{Catalog, List, Sender};
+use crate::domain::list::{Catalog, List, Sender, SenderId};
 use read::{Notes, Table};
 
 /// The built-in defaults, which are also the documentation of every key.
@@ -37,6 +37,8 @@ pub struct Config {
     pub database: Database,
     /// `[smtp]`
     pub smtp: Smtp,
+    /// `[relays.*]`, by name
+    pub relays: BTreeMap<String, Smtp>,
     /// `[delivery]`
     pub delivery: Delivery,
     /// `[keys]`
@@ -57,6 +59,8 @@ pub struct Config {
     pub idempotency: Idempotency,
     /// `[senders.*]`, by name
     pub senders: Vec<Sender>,
+    /// The relays that take the mails of those senders that say so, in their order.
+    pub routes: BTreeMap<SenderId, Vec<String>>,
     /// `[lists.*]`, by name
     pub lists: Vec<List>,
 }
@@ -102,6 +106,7 @@ fn read(notes: &Notes, root: Value, env: &BTreeMap<String, String>) -> Option<Co
     let ops = Ops::read(root.table("ops"));
     let database = Database::read(root.table("database"), env);
     let smtp = Smtp::read(root.table("smtp"), server.as_ref());
+    let relays = mail::relays(&mut root, smtp.as_ref());
     let delivery = Delivery::read(root.table("delivery"));
     let keys = Keys::read(root.table("keys"));
     let limits = Limits::read(root.table("limits"));
@@ -113,7 +118,7 @@ fn read(notes: &Notes, root: Value, env: &BTreeMap<String, String>) -> Option<Co
     let idempotency = Idempotency::read(root.table("idempotency"));
     let mut senders_table = root.table("senders");
     let known = senders_table.names();
-    let senders = catalog::senders(&mut senders_table);
+    let (senders, routes) = catalog::senders(&mut senders_table, &relays);
     let lists = catalog::lists(&mut root.table("lists"), &known);
     root.finish();
     Some(Config {
@@ -121,6 +126,7 @@ fn read(notes: &Notes, root: Value, env: &BTreeMap<String, String>) -> Option<Co
         ops: ops?,
         database: database?,
         smtp: smtp?,
+        relays,
         delivery: delivery?,
         keys: keys?,
         limits: limits?,
@@ -131,6 +137,7 @@ fn read(notes: &Notes, root: Value, env: &BTreeMap<String, String>) -> Option<Co
         roles: roles?,
         idempotency: idempotency?,
         senders,
+        routes,
         lists,
     })
 }
@@ -214,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_default_file_documents_every_key_that_is_read() {
-        let sections = "\n[senders.acme.authority]\n[lists.weekly]\n";
+        let sections = "\n[senders.acme.authority]\n[lists.weekly]\n[relays.backup]\n";
         let file = File::from_str(&format!("{DEFAULTS}{sections}"), FileFormat::Toml);
         let merged = config::Config::builder().add_source(file).build().unwrap();
         let notes = Notes::default();

@@ -27,6 +27,12 @@ named! {
         MessageFailed = "message.failed",
         /// Whether a mail arrived is not known; it is not sent again.
         MessageUnknown = "message.unknown",
+        /// The relay's answer came when the mail's claim had ended; it changes nothing.
+        MessageLate = "message.late",
+        /// A mail is set aside: its claims end without an outcome.
+        MessageQuarantined = "message.quarantined",
+        /// The operator queued a mail again that was set aside.
+        MessageReleased = "message.released",
         /// A subscription was confirmed by mail.
         SubscriptionConfirmed = "subscription.confirmed",
         /// A subscription was ended by the person.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Flows;
+use super::lease::lease;
+use super::quarantine::{self, is_suspect};
 use super::work::Work;
 use crate::clock::random;
 use crate::domain::address::Address;
@@ -51,6 +53,15 @@ pub struct Job {
     pub expires: Option<Timestamp>,
 }
 
+/// How much a claim may bring.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Mails at most.
+    pub mails: i64,
+    /// No mail of this process is under way.
+    pub alone: bool,
+}
+
 /// What a claim brought.
 #[derive(Debug, Default)]
 pub struct Claimed {
@@ -58,6 +69,8 @@ pub struct Claimed {
     pub jobs: Vec<Job>,
     /// Mails that ended instead, and how.
     pub ended: Vec<(MessageId, MessageState)>,
+    /// The next mail must be tried alone, and others are under way: nothing was claimed.
+    pub must_wait: bool,
 }
 
 /// What is to become of one picked mail.
@@ -66,23 +79,32 @@ enum Decision {
     End(MessageState),
 }
 
-/// Claims up to `limit` mails that are due.
+/// Claims mails that are due.
 ///
 /// # Errors
 /// When the database refuses; then nothing was claimed.
 pub async fn claim(
     flows: &Flows,
-    limit: i64,
+    room: Room,
     template: &(dyn Fn(MessageKind, &Locale) -> Hash + Send + Sync),
 ) -> Result<Claimed, Error> {
     let now = flows.clock.now();
     let mut tx = flows.pool.begin().await?;
     let lease_now = tx.lease_clock(now).await?;
-    tx.free_claims(Some(lease_now)).await?;
-    let picked = tx.pick_due(now, limit).await?;
-    if picked.is_empty() {
+    let freed = quarantine::free(&mut tx, Some(lease_now), now).await?;
+    let mut picked = tx.pick_due(now, room.mails).await?;
+    let must_wait = picked.first().is_some_and(is_suspect) && !room.alone;
+    if must_wait || picked.is_empty() {
         tx.commit().await?;
-        return Ok(Claimed::default());
+        flows.happened(&freed);
+        return Ok(Claimed {
+            must_wait,
+            ..Claimed::default()
+        });
+    }
+    match picked.first().is_some_and(is_suspect) {
+        true => picked.truncate(1),
+        false => picked.retain(|message| !is_suspect(message)),
     }
     let mut work = Work::lock_messages(&mut tx, picked.iter()).await?;
     let signups: Vec<_> = picked.iter().filter_map(|m| m.signup).collect();
@@ -124,6 +146,7 @@ pub async fn claim(
     tx.claim(&messages, claim).await?;
     tx.end_picked(&claimed.ended, now).await?;
     work.commit(flows, tx).await?;
+    flows.happened(&freed);
     Ok(claimed)
 }
 
@@ -351,38 +374,4 @@ async fn job(
         pinned,
         message,
     })
-}
-
-/// Returns how long a claim holds without a sign of life.
-fn lease(flows: &Flows) -> Duration {
-    match flows.pool.is_shared() {
-        true => flows.settings.short_lease(),
-        // Nobody is there who could take over.
-        false => flows.settings.long_lease(),
-    }
-}
-
-/// Says that claimed mails are still being seen to.
-///
-/// # Errors
-/// When the database refuses; then their leases end by themselves.
-pub async fn renew(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), Error> {
-    let mut tx = flows.pool.begin().await?;
-    let until = tx.lease_clock(flows.clock.now()).await? + lease(flows);
-    tx.renew(claims, until).await?;
-    tx.commit().await
-}
-
-/// Gives mails back that were claimed and of which the relay has heard nothing.
-///
-/// # Errors
-/// When the database refuses; then their leases end by themselves.
-pub async fn release(
-    _flows: Arc<Flows>,
-    mut tx: Tx,
-    claims: Vec<(MessageId, Uuid)>,
-) -> Result<Vec<()>, Error> {
-    tx.release(&claims).await?;
-    tx.commit().await?;
-    Ok(vec![(); claims.len()])
 }

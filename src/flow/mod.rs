@@ -16,8 +16,10 @@ pub mod expire;
 pub mod export;
 pub mod gate;
 pub mod keyring;
+pub mod lease;
 pub mod prove;
 pub mod publish;
+pub mod quarantine;
 pub mod receipt;
 pub mod record;
 pub mod register;
@@ -305,7 +307,9 @@ impl Flows {
             EventKind::MessageSent
             | EventKind::MessageDeferred
             | EventKind::MessageFailed
-            | EventKind::MessageUnknown => {
+            | EventKind::MessageUnknown
+            | EventKind::MessageLate
+            | EventKind::MessageQuarantined => {
                 let kind = how("kind").and_then(MessageKind::from_name);
                 let outcome = event.kind.as_str().trim_start_matches("message.");
                 self.metrics
@@ -325,7 +329,13 @@ fn may_queue(kind: EventKind) -> bool {
     use EventKind::*;
     !matches!(
         kind,
-        MessageSent | MessageDeferred | MessageFailed | MessageUnknown | SignupWithheld
+        MessageSent
+            | MessageDeferred
+            | MessageFailed
+            | MessageUnknown
+            | MessageLate
+            | MessageQuarantined
+            | SignupWithheld
     )
 }
 
@@ -386,7 +396,7 @@ fn mail(
         due_at: now,
         attempts: 0,
         ambiguous: 0,
-        claims: 0,
+        lost: 0,
         pinned: None,
         outcome: None,
         settled_at: None,

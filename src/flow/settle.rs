@@ -7,6 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Flows;
+use super::quarantine::about;
 use super::work::Work;
 use crate::clock::random;
 use crate::domain::delivery::{Answer, Attempt, LIFE, MessageKind, MessageState, Next, after};
@@ -34,6 +35,8 @@ pub struct Result {
     pub proof: Option<Box<Proof>>,
     /// The last moment at which sending makes sense: the end of the link.
     pub expires: Option<Timestamp>,
+    /// An earlier try to write it down may have succeeded without saying so.
+    pub again: bool,
 }
 
 /// What follows.
@@ -71,10 +74,13 @@ pub async fn settle(
     let mut outcomes = Vec::with_capacity(batch.len());
     for (result, (next, row)) in batch.iter().zip(&plans) {
         if !settled.contains(&(result.message.id, result.claim)) {
+            if !result.again && result.attempt != Attempt::Stopped {
+                work.events.push(late(result, now));
+            }
             outcomes.push(Outcome::TooLate);
             continue;
         }
-        work.events.extend(event(&flows, result, row, *next, now));
+        work.events.extend(event(result, row, *next, now));
         if let (Next::End(state), Some(signup)) = (*next, result.message.signup)
             && result.message.kind == MessageKind::Confirmation
         {
@@ -156,29 +162,14 @@ fn plan(result: &Result, now: Timestamp) -> (Next, Settlement) {
     (next, row)
 }
 
-/// Says what became of an attempt.
-fn event(
-    flows: &Flows,
-    result: &Result,
-    row: &Settlement,
-    next: Next,
-    now: Timestamp,
-) -> Option<Event> {
-    let message = &result.message;
-    let kind = match next {
-        Next::Retry(_) => EventKind::MessageDeferred,
-        Next::End(MessageState::Sent) => EventKind::MessageSent,
-        Next::End(MessageState::Failed) => EventKind::MessageFailed,
-        Next::End(MessageState::Unknown) => EventKind::MessageUnknown,
-        Next::End(_) => return None,
-    };
-    let mut event = flows
-        .event(kind, now, Some(&message.sender))
-        .subscriber(message.subscriber)
-        .message(message.id)
-        .with("kind", message.kind.as_str())
-        .with("attempt", row.attempts);
-    event.signup = message.signup;
+/// Says that an answer came when another process had or could have had the mail.
+fn late(result: &Result, now: Timestamp) -> Event {
+    let event = about(EventKind::MessageLate, &result.message, now);
+    answered(event.with("outcome", result.attempt.as_str()), result)
+}
+
+/// Adds what the relay answered.
+fn answered(mut event: Event, result: &Result) -> Event {
     if let Some(answer) = &result.answer {
         event = event
             .with("phase", answer.phase.clone())
@@ -190,6 +181,21 @@ fn event(
             event = event.with("enhanced", enhanced.clone());
         }
     }
+    event
+}
+
+/// Says what became of an attempt.
+fn event(result: &Result, row: &Settlement, next: Next, now: Timestamp) -> Option<Event> {
+    let message = &result.message;
+    let kind = match next {
+        Next::Retry(_) => EventKind::MessageDeferred,
+        Next::End(MessageState::Sent) => EventKind::MessageSent,
+        Next::End(MessageState::Failed) => EventKind::MessageFailed,
+        Next::End(MessageState::Unknown) => EventKind::MessageUnknown,
+        Next::End(_) => return None,
+    };
+    let mut event = about(kind, message, now).with("attempt", row.attempts);
+    event = answered(event, result);
     if let Next::Retry(at) = next {
         event = event.with("next", at.to_string());
     }

@@ -5,8 +5,7 @@ use uuid::Uuid;
 
 use super::set::Set;
 use super::types::{json, keyed, named, parsed};
-use super::{COUNTED, Error, Tx, on};
-use crate::domain::consent::Hash;
+use super::{Error, Tx, on};
 use crate::domain::delivery::{About, Answer, MessageKind, MessageState, Pinned};
 use crate::domain::id::{MessageId, SignupId, SubscriberId};
 use crate::domain::list::SenderId;
@@ -40,8 +39,8 @@ pub struct Message {
     pub attempts: i64,
     /// How many of these had no answer to the dot.
     pub ambiguous: i64,
-    /// How often it was claimed.
-    pub claims: i64,
+    /// How many claims in a row ended without an outcome.
+    pub lost: i64,
     /// What makes its bytes, once claimed.
     pub pinned: Option<Pinned>,
     /// What the relay answered last.
@@ -50,7 +49,7 @@ pub struct Message {
     pub settled_at: Option<Timestamp>,
 }
 
-type MessageRow = (
+pub(super) type MessageRow = (
     Uuid,
     String,
     String,
@@ -70,7 +69,7 @@ type MessageRow = (
 );
 
 impl Message {
-    fn read(row: MessageRow) -> Result<Self, Error> {
+    pub(super) fn read(row: MessageRow) -> Result<Self, Error> {
         Ok(Self {
             id: MessageId(row.0),
             kind: named(&row.1, MessageKind::from_name)?,
@@ -84,7 +83,7 @@ impl Message {
             due_at: row.9,
             attempts: row.10,
             ambiguous: row.11,
-            claims: row.12,
+            lost: row.12,
             pinned: row.13.map(json).transpose()?,
             outcome: row.14.map(json).transpose()?,
             settled_at: row.15,
@@ -164,31 +163,13 @@ impl Tx {
         })
     }
 
-    /// Frees the claims whose lease has ended, or all of them, and returns how many.
-    ///
-    /// All may be freed only by a daemon that knows itself alone, as the lock on a SQLite file proves.
-    pub async fn free_claims(&mut self, ended_by: Option<Timestamp>) -> Result<u64, Error> {
-        const ENDED: &str = "update message set state = 'queued', claim = null, lease_until = null
-            where state = 'claimed' and lease_until <= $1";
-        const ALL: &str = "update message set state = 'queued', claim = null, lease_until = null
-            where state = 'claimed'";
-        Ok(on!(self, |conn| match ended_by {
-            Some(now) => sqlx::query(ENDED)
-                .bind(now)
-                .execute(conn)
-                .await?
-                .rows_affected(),
-            None => sqlx::query(ALL).execute(conn).await?.rows_affected(),
-        }))
-    }
-
     /// Picks mails that are due, oldest first, passing over those that another process is picking.
     pub async fn pick_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Message>, Error> {
         const SQLITE: &str = "select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at,
-              attempts, ambiguous, claims, pinned, outcome, settled_at
+              attempts, ambiguous, lost, pinned, outcome, settled_at
             from message where state = 'queued' and due_at <= $1 order by due_at limit $2";
         const POSTGRES: &str = "select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at,
-              attempts, ambiguous, claims, pinned, outcome, settled_at
+              attempts, ambiguous, lost, pinned, outcome, settled_at
             from message where state = 'queued' and due_at <= $1 order by due_at limit $2 for update skip locked";
         let sql = match self {
             Tx::Sqlite(_) => SQLITE,
@@ -260,13 +241,6 @@ impl Tx {
         Ok(claims.collect())
     }
 
-    /// Gives claimed mails back to the queue, where the claim still holds.
-    pub async fn release(&mut self, claims: &[(MessageId, Uuid)]) -> Result<(), Error> {
-        const SQL: &str = "update message set state = 'queued', claim = null, lease_until = null
-            from {set} where message.id = s.id and message.claim = s.claim";
-        self.write(SQL, set_of(claims)).await
-    }
-
     /// Ends mails that were picked and are not to be sent.
     pub async fn end_picked(
         &mut self,
@@ -291,7 +265,7 @@ impl Tx {
     /// Settles claimed mails and returns those whose claim still held; for the others it is too late.
     pub async fn settle(&mut self, rows: &[Settlement]) -> Result<Vec<MessageId>, Error> {
         const SQL: &str = "update message set state = s.state, due_at = s.due_at, attempts = s.attempts,
-              ambiguous = s.ambiguous, outcome = s.outcome, settled_at = s.settled_at, claim = null, lease_until = null
+              ambiguous = s.ambiguous, outcome = s.outcome, settled_at = s.settled_at, claim = null, lease_until = null, lost = 0
             from {set} where message.id = s.id and message.claim = s.claim
             returning message.id";
         let outcome = |s: &Settlement| {
@@ -316,50 +290,12 @@ impl Tx {
     /// Returns the mails to a subscriber, oldest first.
     pub async fn messages_to(&mut self, id: SubscriberId) -> Result<Vec<Message>, Error> {
         const SQL: &str = "select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at,
-              attempts, ambiguous, claims, pinned, outcome, settled_at
+              attempts, ambiguous, lost, pinned, outcome, settled_at
             from message where subscriber = $1 order by created_at, id";
         let rows: Vec<MessageRow> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(id.0)
             .fetch_all(conn)
             .await?);
         rows.into_iter().map(Message::read).collect()
-    }
-
-    /// Returns how many mails wait and how many are claimed, each counted up to [`COUNTED`], and since when the oldest
-    /// has been due.
-    pub async fn queue_depth(&mut self) -> Result<(i64, i64, Option<Timestamp>), Error> {
-        const SQL: &str = "select
-              (select count(*) from (select due_at from message where state = 'queued' limit $1) as q),
-              (select count(*) from (select lease_until from message where state = 'claimed' limit $1) as c),
-              (select due_at from message where state = 'queued' order by due_at limit 1)";
-        Ok(on!(self, |conn| sqlx::query_as(SQL)
-            .bind(COUNTED)
-            .fetch_one(conn)
-            .await?))
-    }
-
-    /// Keeps templates by hash; those already kept stay.
-    pub async fn keep_templates(
-        &mut self,
-        templates: &[(Hash, String)],
-        at: Timestamp,
-    ) -> Result<(), Error> {
-        const SQL: &str = "insert into template (hash, body, kept_at)
-            select hash, body, kept_at from {set} where true order by n on conflict (hash) do nothing";
-        let set = Set::new()
-            .bytes("hash", templates.iter().map(|(hash, _)| hash.0.to_vec()))
-            .text("body", templates.iter().map(|(_, body)| body.clone()))
-            .time("kept_at", templates.iter().map(|_| at));
-        self.write(SQL, set).await
-    }
-
-    /// Returns a kept template.
-    pub async fn template(&mut self, hash: Hash) -> Result<Option<String>, Error> {
-        const SQL: &str = "select body from template where hash = $1";
-        let row: Option<(String,)> = on!(self, |conn| sqlx::query_as(SQL)
-            .bind(hash.0.to_vec())
-            .fetch_optional(conn)
-            .await?);
-        Ok(row.map(|(body,)| body))
     }
 }

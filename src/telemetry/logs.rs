@@ -46,6 +46,8 @@ pub mod field {
     pub const ELAPSED_MS: &str = "elapsed_ms";
     /// How many.
     pub const COUNT: &str = "count";
+    /// A relay, by its name in the configuration.
+    pub const RELAY: &str = "relay";
     /// A place outside that gets checkpoints.
     pub const OUTLET: &str = "outlet";
     /// The name of a task of this process.

@@ -39,6 +39,7 @@ labels! {
     Request { route: Cow<'static, str>, method: &'static str, status_class: &'static str }
     Route { route: Cow<'static, str> }
     Failure { phase: &'static str, class: &'static str }
+    Relay { relay: String }
     State { state: &'static str }
     Copy { outlet: &'static str, outcome: &'static str }
 }
@@ -58,6 +59,7 @@ pub struct Metrics {
     durations: Family<Route, Histogram, fn() -> Histogram>,
     failures: Family<Failure, Counter>,
     relay_alarm: Gauge,
+    relay_paused: Family<Relay, Gauge>,
     queue: Family<State, Gauge>,
     queue_oldest: Gauge<f64, std::sync::atomic::AtomicU64>,
     events: Gauge,
@@ -116,6 +118,11 @@ impl Metrics {
                 ours,
                 "relay_alarm",
                 "1 while the relay refuses what is not the fault of one mail",
+            ),
+            relay_paused: add(
+                ours,
+                "relay_paused",
+                "1 while a relay is left alone because it does not work",
             ),
             queue: add(
                 ours,
@@ -230,6 +237,13 @@ impl Metrics {
         self.relay_alarm.set(i64::from(on));
     }
 
+    /// Says whether a relay is left alone.
+    pub fn relay_paused(&self, relay: &str, on: bool) {
+        let relay = relay.to_owned();
+        let gauge = self.relay_paused.get_or_create(&Relay { relay });
+        gauge.set(i64::from(on));
+    }
+
     /// Sets how many mails are in a state.
     pub fn queue_depth(&self, state: &'static str, mails: i64) {
         self.queue.get_or_create(&State { state }).set(mails);
@@ -341,6 +355,7 @@ mod tests {
         );
         metrics.smtp_failure("rcpt", "transient");
         metrics.relay_alarm(true);
+        metrics.relay_paused("smtp", true);
         metrics.queue_depth("queued", 7);
         metrics.queue_oldest(Duration::from_millis(1500));
         metrics.trail_events(9);
@@ -364,6 +379,7 @@ mod tests {
             "confirmd_http_request_duration_seconds_bucket{le=\"0.005\",route=\"unmatched\"} 1",
             "confirmd_smtp_phase_failures_total{phase=\"rcpt\",class=\"transient\"} 1",
             "confirmd_relay_alarm 1",
+            "confirmd_relay_paused{relay=\"smtp\"} 1",
             "confirmd_queue_depth{state=\"queued\"} 7",
             "confirmd_queue_oldest_seconds 1.5",
             "confirmd_trail_events 9",

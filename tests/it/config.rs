@@ -73,7 +73,7 @@ fn the_smallest_useful_file_loads() {
     assert!(
         matches!(&config.database.url, DatabaseUrl::Sqlite { path } if path == Path::new("data/confirmd.db"))
     );
-    assert_eq!((config.smtp.tls, config.smtp.port), (Tls::None, 25));
+    assert_eq!((config.smtp.at.tls, config.smtp.at.port), (Tls::None, 25));
     assert_eq!(config.smtp.hello, "lists.acme.example");
     assert_eq!(config.smtp.timeouts.dot, Duration::from_secs(600));
     assert_eq!(config.limits.mails.hold, Duration::from_secs(30 * 86_400));
@@ -198,7 +198,7 @@ fn every_mistake_is_told_with_its_key_and_its_remedy() {
         (
             "host = \"127.0.0.1\"",
             "host = \"127.0.0.1:25\"",
-            "smtp.host: \"127.0.0.1:25\" is more than a host (in confirmd.toml); write a name or an IP address alone; the port is smtp.port",
+            "smtp.host: \"127.0.0.1:25\" is more than a host (in confirmd.toml); write a name or an IP address alone; the port has a key of its own",
         ),
         (
             "[keys]",
@@ -368,8 +368,8 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(config.server.max_connections, 7);
     assert_eq!(config.smtp.timeouts.dot, Duration::from_secs(660));
     assert!(config.roles.http && !config.roles.sweep);
-    assert_eq!(config.smtp.username.as_deref(), Some("00123"));
-    assert_eq!(config.smtp.password.unwrap().expose_secret(), "1e5");
+    assert_eq!(config.smtp.at.username.as_deref(), Some("00123"));
+    assert_eq!(config.smtp.at.password.unwrap().expose_secret(), "1e5");
     assert_eq!(config.senders[0].dpo.as_deref(), Some("dpo@acme.example"));
 
     for (name, told) in [
@@ -478,7 +478,7 @@ fn secrets_come_from_files_and_never_print() {
     let by_env = load(&user, &env).unwrap();
     for config in [by_credential, by_file, by_env] {
         assert_eq!(
-            config.smtp.password.as_ref().unwrap().expose_secret(),
+            config.smtp.at.password.as_ref().unwrap().expose_secret(),
             "hunter2 "
         );
         let printed = format!("{config:?} {config:#?}");
@@ -581,6 +581,9 @@ fn the_settings_shown_in_the_default_file_load_and_are_the_defaults() {
         )
     );
     assert_eq!(shown.senders[0].time_zone, plain.senders[0].time_zone);
-    assert_eq!(shown.smtp.port, 587);
-    assert_eq!(load(&changed("port = 25", ""), &[]).unwrap().smtp.port, 25);
+    assert_eq!(shown.smtp.at.port, 587);
+    assert_eq!(
+        load(&changed("port = 25", ""), &[]).unwrap().smtp.at.port,
+        25
+    );
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Deliver, Made};
+use super::Deliver;
+use super::attempt::Made;
 use crate::flow::claim::Job;
 use crate::message::{Composer, Letter};
 

@@ -1,6 +1,7 @@
 //! The line before the relay: mails that were claimed and not yet let through, oldest first.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use uuid::Uuid;
 use crate::domain::id::MessageId;
 use crate::domain::time::Timestamp;
 use crate::flow::Flows;
-use crate::flow::claim::renew;
+use crate::flow::lease::renew;
 use crate::flow::start::{Start, start};
 use crate::store::Error;
 
@@ -28,10 +29,17 @@ pub(super) struct Line {
 /// A mail in line.
 pub(super) struct InLine {
     start: Start,
+    /// It waits for others of its domain, not for the next free session.
+    held_back: AtomicBool,
     looked: Mutex<Option<(Timestamp, bool)>>,
 }
 
 impl InLine {
+    /// Notes whether it waits for others of its domain.
+    pub(super) fn hold_back(&self, held_back: bool) {
+        self.held_back.store(held_back, Ordering::Relaxed);
+    }
+
     /// What was seen lately; nothing when the clock was set back.
     fn fresh(&self, now: Timestamp) -> Option<bool> {
         let looked = *self.looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,6 +63,7 @@ impl Line {
     pub(super) fn join(&self, start: Start) -> Arc<InLine> {
         let mail = Arc::new(InLine {
             start,
+            held_back: AtomicBool::new(false),
             looked: Mutex::default(),
         });
         self.mails().push_back(mail.clone());
@@ -108,7 +117,10 @@ impl Line {
     /// The mail itself, then the next ones that were not looked at lately.
     fn about_to_start(&self, mail: &Arc<InLine>, now: Timestamp) -> Vec<Arc<InLine>> {
         let mails = self.mails();
-        let others = mails.iter().take(self.ahead);
+        let next = mails
+            .iter()
+            .filter(|m| !m.held_back.load(Ordering::Relaxed));
+        let others = next.take(self.ahead);
         let others = others.filter(|m| !Arc::ptr_eq(m, mail) && m.fresh(now).is_none());
         std::iter::once(mail).chain(others).cloned().collect()
     }

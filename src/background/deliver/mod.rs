@@ -2,44 +2,45 @@
 //!
 //! Each mail is claimed in a committed transaction before a byte is sent, looked at once more before the write that
 //! carries DATA, and settled after the relay's last word. No transaction is open while SMTP runs. A session goes on to the
-//! next mail while the last one's settlement waits for its commit; never more than two batches are claimed and unsettled.
+//! next mail while the last one's settlement waits for its commit; never more than two batches are claimed and unsettled,
+//! nor more than four with those that wait for a slow domain.
 
+mod attempt;
 mod compose;
+mod lane;
 mod line;
+pub mod route;
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::task::Poll;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
-use self::line::{InLine, Line};
-use super::verdict::{class_of, judged, phase_of};
+use self::lane::Lane;
+use self::line::Line;
+use self::route::Routes;
 use super::{PAUSE, REST, failed};
-use crate::domain::delivery::{Answer, Attempt, MessageKind};
-use crate::domain::id::MessageId;
+use crate::domain::delivery::MessageKind;
 use crate::domain::locale::Locale;
-use crate::flow::claim::{Job, claim, release};
+use crate::domain::time::Timestamp;
+use crate::flow::Flows;
+use crate::flow::claim::{Job, Room, claim};
 use crate::flow::gate::Gate;
+use crate::flow::lease::give_back;
 use crate::flow::settle::{self, settle};
 use crate::flow::start::Start;
-use crate::flow::{Error, Flows};
-use crate::message::{Composed, Composer, Proof};
-use crate::smtp::{Outgoing, Relay, Verdict};
+use crate::message::Composer;
 use crate::store;
-use crate::telemetry::logs::field;
+use crate::store::queue::Back;
 
 /// What delivery is told by configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Mails claimed at once.
     pub batch: usize,
-    /// Mails sent at once.
-    pub sessions: usize,
     /// How often the queue is looked at without a ring.
     pub poll: Duration,
     /// Requests that wait at a gate.
@@ -49,14 +50,14 @@ pub struct Settings {
 /// The role that sends mails.
 pub struct Deliver {
     flows: Arc<Flows>,
-    relay: Relay,
+    routes: Routes,
     settings: Settings,
     results: Gate<settle::Result, settle::Outcome>,
-    returns: Gate<(MessageId, Uuid), ()>,
+    returns: Gate<Back, ()>,
     composer: RwLock<Arc<Composer>>,
-    slots: Arc<Semaphore>,
     line: Line,
     alarm: AtomicBool,
+    begun: AtomicBool,
 }
 
 /// Mails that are about to start, for each session.
@@ -64,18 +65,17 @@ const AHEAD: usize = 16;
 /// Mails composed at a time: the first ones leave while the others are made.
 const COMPOSED: usize = 16;
 
-/// A mail with its proof, or why it cannot be made.
-type Made = Result<(Composed, Proof), String>;
+/// After this time in the queue, mails have piled up while nobody sent any.
+const PILED_UP: Duration = Duration::from_secs(600);
 
-/// What was known when the relay was asked to take DATA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Looked {
-    /// It never came to that.
-    Not,
-    /// The database could not say: nothing may be sent, nothing may be settled.
-    Failed,
-    /// It could.
-    Said,
+/// How a look at the queue ended.
+enum Begun {
+    /// So many mails were dealt with, of so many that might have been.
+    Dealt(usize, usize),
+    /// No relay takes mails now.
+    NoRoom,
+    /// The next mail must be tried alone, when those under way have ended.
+    Alone,
 }
 
 impl Deliver {
@@ -85,18 +85,18 @@ impl Deliver {
     /// When the database refuses.
     pub async fn new(
         flows: Arc<Flows>,
-        relay: Relay,
+        routes: Routes,
         composer: Arc<Composer>,
         settings: Settings,
     ) -> Result<Self, store::Error> {
         let deliver = Self {
             results: Gate::open(flows.clone(), settings.waiting, settle),
-            returns: Gate::open(flows.clone(), settings.waiting, release),
+            returns: Gate::open(flows.clone(), settings.waiting, give_back),
             composer: RwLock::new(composer.clone()),
-            slots: Arc::new(Semaphore::new(settings.sessions)),
-            line: Line::new(AHEAD * settings.sessions),
+            line: Line::new(AHEAD * routes.sessions()),
             alarm: AtomicBool::new(false),
-            relay,
+            begun: AtomicBool::new(false),
+            routes,
             settings,
             flows,
         };
@@ -120,6 +120,11 @@ impl Deliver {
         Ok(())
     }
 
+    /// Returns the relays that mails go to.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
     fn composer(&self) -> Arc<Composer> {
         self.composer
             .read()
@@ -133,14 +138,17 @@ impl Deliver {
     /// When the database refuses the claim; then nothing was sent.
     pub async fn step(self: &Arc<Self>) -> Result<usize, store::Error> {
         let mut sending = JoinSet::new();
-        let dealt = self.begin(&mut sending).await?;
+        let begun = self.begin(&mut sending).await?;
         while sending.join_next().await.is_some() {}
-        Ok(dealt)
+        Ok(match begun {
+            Begun::Dealt(dealt, _) => dealt,
+            Begun::NoRoom | Begun::Alone => 0,
+        })
     }
 
     /// Says goodbye to the relay on connections that are not in use.
     pub async fn rest(&self) {
-        self.relay.close().await;
+        self.routes.rest().await;
     }
 
     /// Sends mails until `soft`, then finishes those that were begun and frees the others.
@@ -149,7 +157,7 @@ impl Deliver {
         let stop = async {
             soft.await;
             // Whoever waits for a session waits in vain from here on, even while a batch is being claimed.
-            self.slots.close();
+            self.routes.close();
             stopping.notify_one();
         };
         tokio::join!(stop, self.work(&stopping));
@@ -161,12 +169,12 @@ impl Deliver {
         let mut beat = tokio::time::interval(self.flows.settings.short_lease() / 4);
         loop {
             while sending.try_join_next().is_some() {}
-            // The next batch is claimed while the last one is sent.
-            let wait = match sending.len() > self.settings.batch {
+            let wait = match self.is_busy(sending.len()) {
                 true => Duration::MAX,
                 false => match self.begin(&mut sending).await {
-                    Ok(dealt) if dealt < self.settings.batch => self.settings.poll,
-                    Ok(_) => Duration::ZERO,
+                    Ok(Begun::Dealt(dealt, room)) if dealt == room => Duration::ZERO,
+                    Ok(Begun::Dealt(..) | Begun::NoRoom) => self.settings.poll,
+                    Ok(Begun::Alone) => Duration::MAX,
                     Err(error) => {
                         failed(&self.flows, "deliver", &error);
                         REST
@@ -193,6 +201,13 @@ impl Deliver {
         }
     }
 
+    /// Tells whether enough is under way: the next batch is claimed while the last one is sent, and a slow domain keeps no
+    /// other mail from being claimed.
+    fn is_busy(&self, sending: usize) -> bool {
+        let batch = self.settings.batch;
+        sending.saturating_sub(self.routes.held_back()) > batch || sending > 3 * batch
+    }
+
     /// Waits until mails were queued, and lets a few come together.
     async fn rung(&self) {
         tokio::time::sleep(PAUSE).await;
@@ -206,167 +221,91 @@ impl Deliver {
     }
 
     /// Claims a batch and begins to send it.
-    async fn begin(self: &Arc<Self>, sending: &mut JoinSet<()>) -> Result<usize, store::Error> {
+    async fn begin(self: &Arc<Self>, sending: &mut JoinSet<()>) -> Result<Begun, store::Error> {
+        let now = self.flows.clock.now();
+        self.begin_slowly(now).await?;
+        let room = self.routes.room(now).min(self.settings.batch);
+        if room == 0 {
+            return Ok(Begun::NoRoom);
+        }
         let composer = self.composer();
         let hash = {
             let composer = composer.clone();
             move |kind: MessageKind, locale: &Locale| composer.hash(kind, locale)
         };
-        let limit = i64::try_from(self.settings.batch).unwrap_or(i64::MAX);
-        let claimed = claim(&self.flows, limit, &hash).await?;
+        let wanted = Room {
+            mails: i64::try_from(room).unwrap_or(i64::MAX),
+            alone: sending.is_empty(),
+        };
+        let claimed = claim(&self.flows, wanted, &hash).await?;
+        if claimed.must_wait {
+            return Ok(Begun::Alone);
+        }
         let dealt = claimed.jobs.len() + claimed.ended.len();
-        let mut jobs = claimed.jobs.into_iter().peekable();
+        let mut jobs = self
+            .routed(claimed.jobs, now, sending)
+            .into_iter()
+            .peekable();
         while jobs.peek().is_some() {
-            let part: Vec<Job> = jobs.by_ref().take(COMPOSED).collect();
-            let made = self.compose(&composer, part).await.into_iter();
+            let (lanes, part): (Vec<_>, Vec<_>) = jobs.by_ref().take(COMPOSED).unzip();
+            let made = self.compose(&composer, part).await.into_iter().zip(lanes);
             // All stand in line before the first one starts, so that one look sees them together.
             let line: Vec<_> = made
-                .map(|(job, made)| {
+                .map(|((job, made), lane)| {
                     let mail = self.line.join(Start {
                         message: job.message.clone(),
                         claim: job.claim,
                     });
-                    (job, made, mail)
+                    (job, made, lane, mail)
                 })
                 .collect();
-            for (job, made, mail) in line {
+            for (job, made, lane, mail) in line {
                 let deliver = self.clone();
-                // Asked for here once: sessions take mails in the order of the line.
-                let mut turn = Box::pin(self.slots.clone().acquire_owned());
-                let now = poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx))).await;
+                // Asked for here: sessions take mails in the order of the line.
+                let (turn, held_back) = lane.enter(job.to.domain());
+                mail.hold_back(held_back);
                 sending.spawn(async move {
-                    let slot = async {
-                        match now {
-                            Poll::Ready(slot) => slot,
-                            Poll::Pending => turn.await,
-                        }
-                    };
-                    deliver.one(&job, made, &mail, slot).await;
+                    deliver.one(&job, made, &lane, &mail, turn).await;
                     deliver.line.leave(&mail);
                 });
             }
         }
-        Ok(dealt)
+        Ok(Begun::Dealt(dealt, room))
     }
 
-    /// Sends one claimed mail and settles it.
-    async fn one(
-        &self,
-        job: &Job,
-        made: Made,
-        mail: &Arc<InLine>,
-        slot: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>>,
-    ) {
-        let (composed, proof) = match made {
-            Ok(made) => made,
-            Err(why) => {
-                tracing::error!({ field::MESSAGE } = %job.message.id, { field::ERROR } = %why, "a mail cannot be made");
-                let answer = Answer {
-                    phase: "compose".to_owned(),
-                    cause: "defect".to_owned(),
-                    ..Answer::default()
-                };
-                return self
-                    .settle(job, Attempt::Deferred, Some(answer), None)
-                    .await;
-            }
-        };
-        let Ok(slot) = slot.await else {
-            // Stopping: nothing was said to the relay, so another process may have it at once.
-            return self.give_back(job).await;
-        };
-        let outgoing = Outgoing {
-            from: &composed.envelope_from,
-            to: &composed.envelope_to,
-            bytes: &composed.bytes,
-        };
-        let looked = Mutex::new(Looked::Not);
-        let verdict = self
-            .relay
-            .send(outgoing, || async {
-                let (go, said) = match self.line.look(&self.flows, mail).await {
-                    Ok(go) => (go, Looked::Said),
-                    Err(error) => {
-                        failed(&self.flows, "deliver", &error);
-                        (false, Looked::Failed)
-                    }
-                };
-                *looked.lock().unwrap_or_else(PoisonError::into_inner) = said;
-                if go {
-                    self.line.leave(mail);
-                }
-                go
-            })
-            .await;
-        drop(slot);
-        let looked = looked.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if verdict == Verdict::Stopped && looked == Looked::Failed {
-            return self.give_back(job).await;
-        }
-        self.sound_alarm(&verdict);
-        let (attempt, answer) = judged(verdict);
-        if let Some(answer) = &answer
-            && attempt != Attempt::Sent
-        {
-            self.flows
-                .metrics
-                .smtp_failure(phase_of(verdict), class_of(verdict));
-            tracing::debug!({ field::MESSAGE } = %job.message.id, { field::PHASE } = answer.phase, { field::CLASS } = answer.cause, "attempt failed");
-        }
-        self.settle(job, attempt, answer, Some(proof)).await;
-    }
-
-    async fn settle(
-        &self,
-        job: &Job,
-        attempt: Attempt,
-        answer: Option<Answer>,
-        proof: Option<Proof>,
-    ) {
-        let result = settle::Result {
-            message: job.message.clone(),
-            claim: job.claim,
-            attempt,
-            answer,
-            proof: proof.map(Box::new),
-            expires: job.expires,
-        };
-        // What was said to the relay cannot be unsaid: try to write it down for as long as the claim lasts.
-        let patience = self.flows.settings.after_data + self.flows.settings.lease_margin;
-        let end = tokio::time::Instant::now() + patience;
-        loop {
-            match self.results.pass(result.clone()).await {
-                Ok(settle::Outcome::Settled(_)) => return,
-                Ok(settle::Outcome::TooLate) => {
-                    tracing::warn!({ field::MESSAGE } = %job.message.id, ?attempt, "late result: the claim had ended");
-                    return;
-                }
-                Err(Error::Store(error)) if error.is_fatal() => return,
-                Err(_) if tokio::time::Instant::now() < end => tokio::time::sleep(REST).await,
-                Err(_) => return,
-            }
-        }
-    }
-
-    async fn give_back(&self, job: &Job) {
-        // When that fails, its lease ends by itself; the gate has said so.
-        let _ = self.returns.pass((job.message.id, job.claim)).await;
-    }
-
-    /// Says once that the relay itself refuses to work, and once that it works again.
-    fn sound_alarm(&self, verdict: &Verdict) {
-        match verdict {
-            Verdict::Misconfigured { phase, cause } => {
-                self.flows.metrics.relay_alarm(true);
-                if !self.alarm.swap(true, Ordering::Relaxed) {
-                    tracing::error!({ field::PHASE } = %phase, { field::REASON } = %cause, "the relay refuses to work for us: check [smtp]; mails wait, none is given up for it");
+    /// Finds a relay for each mail; those for which there is none now go back.
+    fn routed(
+        self: &Arc<Self>,
+        jobs: Vec<Job>,
+        now: Timestamp,
+        sending: &mut JoinSet<()>,
+    ) -> Vec<(Arc<Lane>, Job)> {
+        let mut routed = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            match self.routes.take(&job.message.sender, job.to.domain(), now) {
+                Ok(lane) => routed.push((lane, job)),
+                Err(later) => {
+                    let deliver = self.clone();
+                    sending.spawn(async move { deliver.give_back(&job, Some(later)).await });
                 }
             }
-            Verdict::Sent { .. } if self.alarm.swap(false, Ordering::Relaxed) => {
-                self.flows.metrics.relay_alarm(false);
-                tracing::info!("the relay works again");
-            }
-            _ => {}
         }
+        routed
+    }
+
+    /// Begins slowly where mails have piled up while nobody sent any.
+    async fn begin_slowly(&self, now: Timestamp) -> Result<(), store::Error> {
+        if self.begun.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let oldest = self.flows.pool.read().await?.queue_depth().await?.oldest;
+        if oldest.is_some_and(|due| now.since(due) > PILED_UP) {
+            self.routes
+                .lanes()
+                .iter()
+                .for_each(|lane| lane.slow_down(now));
+        }
+        self.begun.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }

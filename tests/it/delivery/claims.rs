@@ -6,7 +6,7 @@ use std::sync::Arc;
 use confirmd::domain::consent::Hash;
 use confirmd::domain::delivery::{Attempt, MessageKind, MessageState, Next};
 use confirmd::domain::locale::Locale;
-use confirmd::flow::claim::{Claimed, claim};
+use confirmd::flow::claim::{Claimed, Room, claim};
 use confirmd::flow::settle::{self, Outcome, settle};
 use confirmd::flow::start::{Start, start};
 
@@ -18,8 +18,9 @@ fn template(_: MessageKind, _: &Locale) -> Hash {
     Hash::of(b"templates that nobody renders")
 }
 
-async fn claimed(app: &TestApp, limit: i64) -> Claimed {
-    claim(&app.flows, limit, &template).await.expect("a claim")
+async fn claimed(app: &TestApp, mails: i64) -> Claimed {
+    let room = Room { mails, alone: true };
+    claim(&app.flows, room, &template).await.expect("a claim")
 }
 
 /// Ends every lease: by the clock on SQLite, on PostgreSQL by hand, for leases go by the server's own clock.
@@ -85,6 +86,7 @@ both!(a_claim_whose_lease_has_ended_is_another_s, |db| {
         answer: None,
         proof: None,
         expires: job.expires,
+        again: false,
     };
     let flows = app.flows.clone();
     let settled = async |results| {
@@ -108,10 +110,20 @@ both!(a_claim_whose_lease_has_ended_is_another_s, |db| {
         [Outcome::TooLate, Outcome::TooLate]
     );
     assert_eq!(message(&app, &signup).await, "sent 1 0");
+    // Each that came late was written down as late, whatever it said.
+    let late = "message.late";
     assert_eq!(
         kinds(&app, &signup).await,
-        ["signup.accepted", "message.sent"]
+        ["signup.accepted", late, late, "message.sent", late, late]
     );
+    // A write that is repeated since nobody knows whether it succeeded is not late.
+    let repeated = settle::Result {
+        again: true,
+        ..result(&mine)
+    };
+    let repeated = settled(vec![repeated]).await;
+    assert_eq!(repeated.expect("a write"), [Outcome::TooLate]);
+    assert_eq!(kinds(&app, &signup).await.len(), 6);
 });
 
 both!(a_late_result_changes_nothing, |db| {
@@ -140,7 +152,7 @@ both!(a_late_result_changes_nothing, |db| {
     assert_eq!(message(&app, &signup).await, "sent 1 0");
     assert_eq!(
         kinds(&app, &signup).await,
-        ["signup.accepted", "message.sent"]
+        ["signup.accepted", "message.sent", "message.late"]
     );
     // The price of a lease that ended too early is a copy, and it is a copy.
     let mails = app.peer.mails();

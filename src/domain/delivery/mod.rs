@@ -1,5 +1,9 @@
 //! Mails to be sent: their kinds and states, and when to try again.
 
+pub mod breaker;
+pub mod pace;
+pub mod turns;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +43,8 @@ named! {
         Failed = "failed",
         /// Perhaps sent; not sent again.
         Unknown = "unknown",
+        /// Set aside: whoever had it ended each time without saying what became of it.
+        Quarantined = "quarantined",
     }
 }
 
@@ -81,19 +87,20 @@ pub struct Answer {
     pub enhanced: Option<String>,
 }
 
-/// How one attempt ended, as the retry rules see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempt {
-    /// Accepted.
-    Sent,
-    /// Refused for good.
-    Failed,
-    /// Nothing was sent that counts.
-    Deferred,
-    /// Perhaps accepted: the answer to the final dot is missing.
-    Ambiguous,
-    /// No longer wanted when its turn came.
-    Stopped,
+named! {
+    /// How one attempt ended, as the retry rules see it.
+    Attempt {
+        /// Accepted.
+        Sent = "sent",
+        /// Refused for good.
+        Failed = "failed",
+        /// Nothing was sent that counts.
+        Deferred = "deferred",
+        /// Perhaps accepted: the answer to the final dot is missing.
+        Ambiguous = "ambiguous",
+        /// No longer wanted when its turn came.
+        Stopped = "stopped",
+    }
 }
 
 /// What follows from an attempt.
@@ -109,6 +116,8 @@ pub enum Next {
 pub const LIFE: Duration = Duration::from_secs(48 * 3600);
 /// How long an ambiguous mail waits before its one further attempt.
 pub const AMBIGUOUS_WAIT: Duration = Duration::from_secs(30 * 60);
+/// Claims in a row without an outcome after which a mail is set aside; before the last of them it is tried alone.
+pub const LOST_CLAIMS: i64 = 3;
 const LONGEST_WAIT: Duration = Duration::from_secs(4 * 3600);
 
 /// Decides what follows from an attempt.

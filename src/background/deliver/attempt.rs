@@ -1,0 +1,185 @@
+//! One attempt: a claimed mail goes to its relay, and what became of it is written down.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::Deliver;
+use super::lane::{Lane, Turn};
+use super::line::InLine;
+use crate::background::verdict::{class_of, is_about_the_mail, judged, phase_of, sign_of};
+use crate::background::{REST, failed};
+use crate::domain::delivery::breaker::Sign;
+use crate::domain::delivery::{Answer, Attempt};
+use crate::domain::time::Timestamp;
+use crate::flow::Error;
+use crate::flow::claim::Job;
+use crate::flow::settle;
+use crate::message::{Composed, Proof};
+use crate::smtp::{Outgoing, Verdict};
+use crate::store::queue::Back;
+use crate::telemetry::logs::field;
+
+/// A mail with its proof, or why it cannot be made.
+pub(super) type Made = Result<(Composed, Proof), String>;
+
+/// What was known when the relay was asked to take DATA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    /// It never came to that.
+    Not,
+    /// The database could not say: nothing may be sent, nothing may be settled.
+    Failed,
+    /// It could.
+    Said,
+}
+
+impl Deliver {
+    /// Sends one claimed mail and settles it.
+    pub(super) async fn one(
+        &self,
+        job: &Job,
+        made: Made,
+        lane: &Arc<Lane>,
+        mail: &Arc<InLine>,
+        turn: oneshot::Receiver<Turn>,
+    ) {
+        let (composed, proof) = match made {
+            Ok(made) => made,
+            Err(why) => {
+                lane.note(Sign::Silent);
+                tracing::error!({ field::MESSAGE } = %job.message.id, { field::ERROR } = %why, "a mail cannot be made");
+                let answer = Answer {
+                    phase: "compose".to_owned(),
+                    cause: "defect".to_owned(),
+                    ..Answer::default()
+                };
+                return self
+                    .settle(job, Attempt::Deferred, Some(answer), None)
+                    .await;
+            }
+        };
+        let Ok(turn) = turn.await else {
+            // Stopping, or the relay is left alone: it has heard nothing, so another process may have the mail.
+            lane.note(Sign::Silent);
+            let later = lane.later(job.to.domain(), self.flows.clock.now());
+            return self.give_back(job, later).await;
+        };
+        mail.hold_back(false);
+        let outgoing = Outgoing {
+            from: &composed.envelope_from,
+            to: &composed.envelope_to,
+            bytes: &composed.bytes,
+        };
+        let looked = Mutex::new(Looked::Not);
+        let began = Instant::now();
+        let sending = lane.relay().send(outgoing, || async {
+            let (go, said) = match self.line.look(&self.flows, mail).await {
+                Ok(go) => (go, Looked::Said),
+                Err(error) => {
+                    failed(&self.flows, "deliver", &error);
+                    (false, Looked::Failed)
+                }
+            };
+            *looked.lock().unwrap_or_else(PoisonError::into_inner) = said;
+            if go {
+                self.line.leave(mail);
+            }
+            go
+        });
+        tokio::pin!(sending);
+        let verdict = match timeout(lane.patience(), &mut sending).await {
+            Ok(verdict) => verdict,
+            Err(_) => {
+                lane.drags(job.to.domain());
+                sending.await
+            }
+        };
+        turn.end(is_about_the_mail(verdict).then(|| began.elapsed()));
+        lane.note(sign_of(verdict));
+        let looked = *looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if verdict == Verdict::Stopped && looked == Looked::Failed {
+            return self.give_back(job, None).await;
+        }
+        self.sound_alarm(lane, &verdict);
+        let (attempt, answer) = judged(verdict);
+        if let Some(answer) = &answer
+            && attempt != Attempt::Sent
+        {
+            self.flows
+                .metrics
+                .smtp_failure(phase_of(verdict), class_of(verdict));
+            tracing::debug!({ field::MESSAGE } = %job.message.id, { field::PHASE } = answer.phase, { field::CLASS } = answer.cause, "attempt failed");
+        }
+        self.settle(job, attempt, answer, Some(proof)).await;
+    }
+
+    async fn settle(
+        &self,
+        job: &Job,
+        attempt: Attempt,
+        answer: Option<Answer>,
+        proof: Option<Proof>,
+    ) {
+        let mut result = settle::Result {
+            message: job.message.clone(),
+            claim: job.claim,
+            attempt,
+            answer,
+            proof: proof.map(Box::new),
+            expires: job.expires,
+            again: false,
+        };
+        // What was said to the relay cannot be unsaid: try to write it down for as long as the claim lasts.
+        let patience = self.flows.settings.after_data + self.flows.settings.lease_margin;
+        let end = Instant::now() + patience;
+        loop {
+            match self.results.pass(result.clone()).await {
+                Ok(settle::Outcome::Settled(_)) => return,
+                Ok(settle::Outcome::TooLate) => {
+                    tracing::warn!({ field::MESSAGE } = %job.message.id, ?attempt, "late result: the claim had ended");
+                    return;
+                }
+                Err(Error::Store(error)) if error.is_fatal() => return,
+                Err(_) if Instant::now() < end => {
+                    result.again = true;
+                    tokio::time::sleep(REST).await;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Gives a mail back of which the relay has heard nothing.
+    pub(super) async fn give_back(&self, job: &Job, later: Option<Timestamp>) {
+        let back = Back {
+            id: job.message.id,
+            claim: job.claim,
+            due_at: later.unwrap_or(job.message.due_at),
+        };
+        // When that fails, its lease ends by itself; the gate has said so.
+        let _ = self.returns.pass(back).await;
+    }
+
+    /// Says once that a relay itself refuses to work, and once that one works again.
+    fn sound_alarm(&self, lane: &Lane, verdict: &Verdict) {
+        match verdict {
+            Verdict::Misconfigured { phase, cause } => {
+                self.flows.metrics.relay_alarm(true);
+                if !self.alarm.swap(true, Ordering::Relaxed) {
+                    tracing::error!({ field::RELAY } = lane.name(), { field::PHASE } = %phase, { field::REASON } = %cause, "the relay refuses to work for us: check its settings; mails wait, none is given up for it");
+                }
+            }
+            Verdict::Sent { .. } if self.alarm.swap(false, Ordering::Relaxed) => {
+                self.flows.metrics.relay_alarm(false);
+                tracing::info!(
+                    { field::RELAY } = lane.name(),
+                    "the relay takes mails again"
+                );
+            }
+            _ => {}
+        }
+    }
+}

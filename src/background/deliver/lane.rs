@@ -1,0 +1,268 @@
+//! One relay as delivery sees it: whether it takes mails, how fast, and whose turn it is.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::clock::random;
+use crate::domain::delivery::breaker::{Admits, Breaker, Sign, Turned};
+use crate::domain::delivery::pace::Pace;
+use crate::domain::delivery::turns::Turns;
+use crate::domain::time::Timestamp;
+use crate::flow::Flows;
+use crate::smtp::Relay;
+use crate::telemetry::logs::field;
+
+/// Mails to a slow domain that may stand in line; the others go back for a while.
+const SLOW_IN_LINE: usize = 16;
+/// Mails that may stand in line for a relay beside which there are others.
+const IN_LINE: usize = 100;
+/// How long mails go back that found the line full: at least the first, at most the second.
+const WHILE: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(300)];
+
+/// A relay and the mails that wait for it.
+pub(super) struct Lane {
+    flows: Arc<Flows>,
+    name: String,
+    relay: Relay,
+    sessions: usize,
+    state: Mutex<State>,
+    closed: AtomicBool,
+}
+
+struct State {
+    breaker: Breaker,
+    pace: Pace,
+    turns: Turns,
+    waiting: VecDeque<Waiting>,
+}
+
+/// A mail in line.
+struct Waiting {
+    domain: String,
+    turn: oneshot::Sender<Turn>,
+}
+
+/// The right to use one session for one mail; it ends when dropped.
+pub(super) struct Turn {
+    lane: Arc<Lane>,
+    domain: String,
+    /// How long the mail took, where that says something about its domain.
+    took: Option<Duration>,
+}
+
+impl Lane {
+    pub(super) fn new(
+        flows: Arc<Flows>,
+        name: String,
+        relay: Relay,
+        sessions: usize,
+        rate: Option<u32>,
+    ) -> Self {
+        let state = State {
+            breaker: Breaker::default(),
+            pace: Pace::new(rate, flows.clock.now()),
+            turns: Turns::new(sessions),
+            waiting: VecDeque::new(),
+        };
+        flows.metrics.relay_paused(&name, false);
+        Self {
+            flows,
+            name,
+            relay,
+            sessions,
+            state: Mutex::new(state),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn relay(&self) -> &Relay {
+        &self.relay
+    }
+
+    pub(super) fn sessions(&self) -> usize {
+        self.sessions
+    }
+
+    /// Returns how many mails the relay takes now.
+    pub(super) fn room(&self, now: Timestamp) -> usize {
+        let mut state = self.state();
+        match state.breaker.admits(now) {
+            Admits::All => state.pace.room(now),
+            Admits::One => state.pace.room(now).min(1),
+            Admits::Nothing => 0,
+        }
+    }
+
+    /// Begins slowly, since much has waited for long.
+    pub(super) fn slow_down(&self, now: Timestamp) {
+        self.state().pace.slow_down(now);
+    }
+
+    /// Takes one mail to a domain, or says when to try again; `others` tells of further relays.
+    pub(super) fn take(&self, domain: &str, now: Timestamp, others: bool) -> Result<(), Timestamp> {
+        let mut state = self.state();
+        let admitted = state.breaker.admits(now);
+        if admitted == Admits::Nothing {
+            let until = state.breaker.until().unwrap_or(now);
+            return Err(until.max(now + Duration::from_secs(1)));
+        }
+        if state.pace.room(now) == 0 {
+            return Err(now + Duration::from_secs(1));
+        }
+        let same = |waiting: &&Waiting| waiting.domain == domain;
+        let crowded = state.turns.is_slow(domain)
+            && state.waiting.iter().filter(same).count() >= SLOW_IN_LINE;
+        if crowded || (others && state.waiting.len() >= IN_LINE) {
+            return Err(now + self.a_while());
+        }
+        state.breaker.begin();
+        state.pace.take();
+        Ok(())
+    }
+
+    /// Puts a mail that was taken in line. What comes is its turn, or nothing when it has to go back. Tells also whether
+    /// it waits for others of its own domain.
+    pub(super) fn enter(self: &Arc<Self>, domain: &str) -> (oneshot::Receiver<Turn>, bool) {
+        let (turn, comes) = oneshot::channel();
+        let domain = domain.to_owned();
+        let held_back = {
+            let mut state = self.state();
+            let held_back = !state.turns.is_quick(&domain) && !state.turns.may_begin(&domain);
+            if !self.closed.load(Ordering::Relaxed) {
+                state.waiting.push_back(Waiting { domain, turn });
+            }
+            held_back
+        };
+        self.dispatch();
+        (comes, held_back)
+    }
+
+    /// Returns when a mail that had to go back is to be tried, if not as soon as may be.
+    pub(super) fn later(&self, domain: &str, now: Timestamp) -> Option<Timestamp> {
+        if self.closed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let state = self.state();
+        match state.turns.is_slow(domain) {
+            true => Some(now + self.a_while()),
+            false => state.breaker.until(),
+        }
+    }
+
+    /// Returns how long a mail may take until its domain counts as slow.
+    pub(super) fn patience(&self) -> Duration {
+        self.state().turns.patience()
+    }
+
+    /// Notes that a mail under way takes long; those of its domain that wait behind many others go back.
+    pub(super) fn drags(&self, domain: &str) {
+        let mut state = self.state();
+        state.turns.drags(domain);
+        let mut same = 0;
+        state.waiting.retain(|waiting| {
+            same += usize::from(waiting.domain == domain);
+            waiting.domain != domain || same <= SLOW_IN_LINE
+        });
+    }
+
+    /// Notes what an attempt said about the relay.
+    pub(super) fn note(&self, sign: Sign) {
+        let now = self.flows.clock.now();
+        let [jitter] = random::<1>();
+        let turned = {
+            let mut state = self.state();
+            let turned = state.breaker.note(sign, now, jitter);
+            match turned {
+                // Who waits for a relay that is left alone goes back.
+                Some(Turned::Paused(_)) => state.waiting.clear(),
+                Some(Turned::Back) => state.pace.slow_down(now),
+                None => {}
+            }
+            turned
+        };
+        match turned {
+            Some(Turned::Paused(pause)) => {
+                self.flows.metrics.relay_paused(&self.name, true);
+                tracing::warn!(
+                    { field::RELAY } = self.name,
+                    seconds = pause.as_secs(),
+                    "the relay is left alone for a while; mails wait"
+                );
+            }
+            Some(Turned::Back) => {
+                self.flows.metrics.relay_paused(&self.name, false);
+                tracing::info!(
+                    { field::RELAY } = self.name,
+                    "the relay works again; mails go slowly at first"
+                );
+            }
+            None => {}
+        }
+    }
+
+    /// Returns how many mails wait for others of a domain that is not known to be quick.
+    pub(super) fn held_back(&self) -> usize {
+        let state = self.state();
+        let waiting = state.waiting.iter();
+        waiting.filter(|w| !state.turns.is_quick(&w.domain)).count()
+    }
+
+    /// Lets nobody begin any more.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.state().waiting.clear();
+    }
+
+    /// Lets begin who may.
+    fn dispatch(self: &Arc<Self>) {
+        while let Some(Waiting { domain, turn }) = self.next() {
+            // One that nobody waits for any more ends here.
+            let _ = turn.send(Turn {
+                lane: self.clone(),
+                domain,
+                took: None,
+            });
+        }
+    }
+
+    fn next(&self) -> Option<Waiting> {
+        let mut state = self.state();
+        let mut waiting = state.waiting.iter();
+        let place = waiting.position(|waiting| state.turns.may_begin(&waiting.domain))?;
+        let next = state.waiting.remove(place)?;
+        state.turns.begin(&next.domain);
+        Some(next)
+    }
+
+    fn a_while(&self) -> Duration {
+        let [least, most] = WHILE;
+        let [chance] = random::<1>();
+        least + (most - least).mul_f64(f64::from(chance) / 255.0)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    /// Ends, and says how long the mail took.
+    pub(super) fn end(mut self, took: Option<Duration>) {
+        self.took = took;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.lane.state().turns.end(&self.domain, self.took);
+        self.lane.dispatch();
+    }
+}

@@ -1,0 +1,76 @@
+//! Claims that ended without an outcome: their mails are tried again, and set aside when that goes on.
+//!
+//! A process that dies with a mail says nothing of it. Twice may be bad luck; then the mail is tried alone, so that only a
+//! mail that is itself the reason is lost a third time.
+
+use std::sync::Arc;
+
+use super::Flows;
+use crate::clock::random;
+use crate::domain::delivery::{LOST_CLAIMS, MessageState};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::MessageId;
+use crate::domain::time::Timestamp;
+use crate::store::message::Message;
+use crate::store::{Error, Pool, Tx};
+
+/// Frees the claims that ended by a time, or all, and appends an event for each mail that is set aside; returns these.
+pub(super) async fn free(
+    tx: &mut Tx,
+    ended_by: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Vec<Event>, Error> {
+    let freed = tx.free_claims(ended_by).await?;
+    let lost_too_often = |message: &&Message| message.state == MessageState::Quarantined;
+    let events: Vec<Event> = freed
+        .iter()
+        .filter(lost_too_often)
+        .map(|message| {
+            about(EventKind::MessageQuarantined, message, now).with("claims", LOST_CLAIMS)
+        })
+        .collect();
+    tx.append(&events).await?;
+    Ok(events)
+}
+
+/// Frees every claim; only a daemon that knows itself alone may do so.
+///
+/// # Errors
+/// When the database refuses; then none is free.
+pub async fn free_all(flows: &Arc<Flows>) -> Result<(), Error> {
+    let mut tx = flows.pool.begin().await?;
+    let events = free(&mut tx, None, flows.clock.now()).await?;
+    tx.commit().await?;
+    flows.happened(&events);
+    Ok(())
+}
+
+/// Tells whether a mail must be tried alone.
+pub(super) fn is_suspect(message: &Message) -> bool {
+    message.lost + 1 >= LOST_CLAIMS
+}
+
+/// Queues a mail that is set aside; returns whether it was.
+///
+/// # Errors
+/// When the database refuses; then it stays where it was.
+pub async fn release(pool: &Pool, id: MessageId, now: Timestamp) -> Result<bool, Error> {
+    let mut tx = pool.begin().await?;
+    let Some(message) = tx.requeue(id, now).await? else {
+        return Ok(false);
+    };
+    tx.append(&[about(EventKind::MessageReleased, &message, now)])
+        .await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Begins an event about a mail.
+pub(super) fn about(kind: EventKind, message: &Message, now: Timestamp) -> Event {
+    let mut event = Event::of(random(), kind, now, Some(&message.sender))
+        .subscriber(message.subscriber)
+        .message(message.id)
+        .with("kind", message.kind.as_str());
+    event.signup = message.signup;
+    event
+}

@@ -1,0 +1,152 @@
+//! The queue of mails as a whole: what goes back to it, what is set aside, and how long it is.
+
+use uuid::Uuid;
+
+use super::message::{Message, MessageRow};
+use super::set::Set;
+use super::{COUNTED, Error, Tx, on};
+use crate::domain::delivery::LOST_CLAIMS;
+use crate::domain::id::{MessageId, SignupId};
+use crate::domain::time::Timestamp;
+
+/// A claimed mail that goes back to the queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Back {
+    /// Which.
+    pub id: MessageId,
+    /// Under which claim.
+    pub claim: Uuid,
+    /// When it is to be tried.
+    pub due_at: Timestamp,
+}
+
+impl Tx {
+    /// Frees the claims whose lease has ended, or all of them, and returns their mails: those that were lost too often are
+    /// set aside, the others are queued.
+    ///
+    /// All may be freed only by a daemon that knows itself alone, as the lock on a SQLite file proves.
+    pub async fn free_claims(
+        &mut self,
+        ended_by: Option<Timestamp>,
+    ) -> Result<Vec<Message>, Error> {
+        const ENDED: &str = "update message set lost = lost + 1, claim = null, lease_until = null,
+              state = case when lost + 1 < $1 then 'queued' else 'quarantined' end
+            where state = 'claimed' and lease_until <= $2
+            returning id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at, attempts, ambiguous,
+              lost, pinned, outcome, settled_at";
+        const ALL: &str = "update message set lost = lost + 1, claim = null, lease_until = null,
+              state = case when lost + 1 < $1 then 'queued' else 'quarantined' end
+            where state = 'claimed'
+            returning id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at, attempts, ambiguous,
+              lost, pinned, outcome, settled_at";
+        let rows: Vec<MessageRow> = on!(self, |conn| match ended_by {
+            Some(now) =>
+                sqlx::query_as(ENDED)
+                    .bind(LOST_CLAIMS)
+                    .bind(now)
+                    .fetch_all(conn)
+                    .await?,
+            None =>
+                sqlx::query_as(ALL)
+                    .bind(LOST_CLAIMS)
+                    .fetch_all(conn)
+                    .await?,
+        });
+        rows.into_iter().map(Message::read).collect()
+    }
+
+    /// Gives claimed mails back to the queue, where the claim still holds.
+    pub async fn give_back(&mut self, rows: &[Back]) -> Result<(), Error> {
+        const SQL: &str = "update message set state = 'queued', claim = null, lease_until = null, due_at = s.due_at
+            from {set} where message.id = s.id and message.claim = s.claim";
+        let set = Set::new()
+            .uuid("id", rows.iter().map(|row| row.id.0))
+            .uuid("claim", rows.iter().map(|row| row.claim))
+            .time("due_at", rows.iter().map(|row| row.due_at));
+        self.write(SQL, set).await
+    }
+
+    /// Cancels mails of signups that are not under way, and returns which, each with its signup.
+    pub async fn cancel(
+        &mut self,
+        signups: &[SignupId],
+        at: Timestamp,
+    ) -> Result<Vec<(MessageId, SignupId)>, Error> {
+        const SQL: &str = "update message set state = 'cancelled', settled_at = s.at
+            from {set} join signup on signup.id = s.id
+            where message.subscriber = signup.subscriber and message.signup = s.id
+              and message.state in ('queued', 'quarantined')
+            returning message.id, message.signup";
+        let set = Set::new()
+            .uuid("id", signups.iter().map(|id| id.0))
+            .time("at", signups.iter().map(|_| at));
+        let rows: Vec<(Uuid, Uuid)> = self.rows(SQL, set).await?;
+        let pairs = rows.into_iter();
+        Ok(pairs
+            .map(|(id, signup)| (MessageId(id), SignupId(signup)))
+            .collect())
+    }
+
+    /// Returns mails that are set aside, oldest first.
+    pub async fn quarantined(&mut self, limit: i64) -> Result<Vec<Message>, Error> {
+        const SQL: &str = "select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at,
+              attempts, ambiguous, lost, pinned, outcome, settled_at
+            from message where state = 'quarantined' order by created_at limit $1";
+        let rows: Vec<MessageRow> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(limit)
+            .fetch_all(conn)
+            .await?);
+        rows.into_iter().map(Message::read).collect()
+    }
+
+    /// Queues a mail that is set aside, as if none of its claims had been lost; none if it is not.
+    pub async fn requeue(
+        &mut self,
+        id: MessageId,
+        due_at: Timestamp,
+    ) -> Result<Option<Message>, Error> {
+        const SQL: &str = "update message set state = 'queued', lost = 0, due_at = $2
+            where id = $1 and state = 'quarantined'
+            returning id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at, attempts, ambiguous,
+              lost, pinned, outcome, settled_at";
+        let row: Option<MessageRow> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(id.0)
+            .bind(due_at)
+            .fetch_optional(conn)
+            .await?);
+        row.map(Message::read).transpose()
+    }
+
+    /// Returns how many mails wait, how many are claimed and how many are set aside, each counted up to [`COUNTED`], and
+    /// since when the oldest has been due.
+    pub async fn queue_depth(&mut self) -> Result<Depth, Error> {
+        const SQL: &str = "select
+              (select count(*) from (select due_at from message where state = 'queued' limit $1) as q),
+              (select count(*) from (select lease_until from message where state = 'claimed' limit $1) as c),
+              (select count(*) from (select created_at from message where state = 'quarantined' limit $1) as a),
+              (select due_at from message where state = 'queued' order by due_at limit 1)";
+        let (queued, claimed, quarantined, oldest) = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(COUNTED)
+            .fetch_one(conn)
+            .await?);
+        Ok(Depth {
+            queued,
+            claimed,
+            quarantined,
+            oldest,
+        })
+    }
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Depth {
+    /// Mails that wait for their time.
+    pub queued: i64,
+    /// Mails under way.
+    pub claimed: i64,
+    /// Mails that are set aside.
+    pub quarantined: i64,
+    /// Since when the oldest has been due.
+    pub oldest: Option<Timestamp>,
+}
