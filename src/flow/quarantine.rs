@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::Flows;
 use crate::clock::random;
-use crate::domain::delivery::{LOST_CLAIMS, MessageState};
+use crate::domain::delivery::MessageState;
+use crate::domain::delivery::retry::LOST_CLAIMS;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::MessageId;
 use crate::domain::time::Timestamp;
@@ -56,7 +57,7 @@ pub(super) fn is_suspect(message: &Message) -> bool {
 /// When the database refuses; then it stays where it was.
 pub async fn release(pool: &Pool, id: MessageId, now: Timestamp) -> Result<bool, Error> {
     let mut tx = pool.begin().await?;
-    let Some(message) = tx.requeue(id, now).await? else {
+    let Some(message) = tx.requeue(id).await? else {
         return Ok(false);
     };
     tx.append(&[about(EventKind::MessageReleased, &message, now)])

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::message::{Message, MessageRow};
 use super::set::Set;
 use super::{COUNTED, Error, Tx, on};
-use crate::domain::delivery::LOST_CLAIMS;
+use crate::domain::delivery::retry::LOST_CLAIMS;
 use crate::domain::id::{MessageId, SignupId};
 use crate::domain::time::Timestamp;
 
@@ -100,18 +100,13 @@ impl Tx {
     }
 
     /// Queues a mail that is set aside, as if none of its claims had been lost; none if it is not.
-    pub async fn requeue(
-        &mut self,
-        id: MessageId,
-        due_at: Timestamp,
-    ) -> Result<Option<Message>, Error> {
-        const SQL: &str = "update message set state = 'queued', lost = 0, due_at = $2
+    pub async fn requeue(&mut self, id: MessageId) -> Result<Option<Message>, Error> {
+        const SQL: &str = "update message set state = 'queued', lost = 0
             where id = $1 and state = 'quarantined'
             returning id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at, attempts, ambiguous,
               lost, pinned, outcome, settled_at";
         let row: Option<MessageRow> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(id.0)
-            .bind(due_at)
             .fetch_optional(conn)
             .await?);
         row.map(Message::read).transpose()

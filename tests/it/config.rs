@@ -387,7 +387,7 @@ fn the_environment_wins_over_the_file() {
         ),
         (
             "CONFIRMD_LISTS_WEEKLY__TITLE",
-            "lists_weekly: is no section (from CONFIRMD_LISTS_WEEKLY__TITLE); known here: server, ops, database, smtp, delivery, keys, limits, evidence, trail, log, templates, roles, idempotency, senders, lists",
+            "lists_weekly: is no section (from CONFIRMD_LISTS_WEEKLY__TITLE); known here: server, ops, database, smtp, relays, delivery, keys, limits, evidence, trail, log, templates, roles, idempotency, senders, lists",
         ),
         (
             "CONFIRMD_SENDERS_ACME_DPO",

@@ -24,6 +24,7 @@ mod one_click;
 mod outlets;
 mod pages;
 mod plans;
+mod planted;
 mod readonly;
 mod receipt;
 mod record;

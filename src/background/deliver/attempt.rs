@@ -97,8 +97,8 @@ impl Deliver {
                 sending.await
             }
         };
-        turn.end(is_about_the_mail(verdict).then(|| began.elapsed()));
         lane.note(sign_of(verdict));
+        turn.end(is_about_the_mail(verdict).then(|| began.elapsed()));
         let looked = *looked.lock().unwrap_or_else(PoisonError::into_inner);
         if verdict == Verdict::Stopped && looked == Looked::Failed {
             return self.give_back(job, None).await;

@@ -97,8 +97,30 @@ impl Lane {
         match state.breaker.admits(now) {
             Admits::All => state.pace.room(now),
             Admits::One => state.pace.room(now).min(1),
-            Admits::Nothing => 0,
+            Admits::Knock | Admits::Nothing => 0,
         }
+    }
+
+    /// Knocks at a relay that was left alone long enough; returns none if it was not.
+    pub(super) fn knock(
+        self: &Arc<Self>,
+        now: Timestamp,
+    ) -> Option<impl Future<Output = ()> + use<>> {
+        {
+            let mut state = self.state();
+            if state.breaker.admits(now) != Admits::Knock {
+                return None;
+            }
+            state.breaker.begin();
+        }
+        let lane = self.clone();
+        Some(async move {
+            let sign = match lane.relay.probe().await {
+                Ok(_) => Sign::Answers,
+                Err(_) => Sign::Fails,
+            };
+            lane.note(sign);
+        })
     }
 
     /// Begins slowly, since much has waited for long.
@@ -109,8 +131,7 @@ impl Lane {
     /// Takes one mail to a domain, or says when to try again; `others` tells of further relays.
     pub(super) fn take(&self, domain: &str, now: Timestamp, others: bool) -> Result<(), Timestamp> {
         let mut state = self.state();
-        let admitted = state.breaker.admits(now);
-        if admitted == Admits::Nothing {
+        if matches!(state.breaker.admits(now), Admits::Knock | Admits::Nothing) {
             let until = state.breaker.until().unwrap_or(now);
             return Err(until.max(now + Duration::from_secs(1)));
         }
@@ -136,7 +157,7 @@ impl Lane {
         let held_back = {
             let mut state = self.state();
             let held_back = !state.turns.is_quick(&domain) && !state.turns.may_begin(&domain);
-            if !self.closed.load(Ordering::Relaxed) {
+            if !self.closed.load(Ordering::Relaxed) && !state.breaker.is_open() {
                 state.waiting.push_back(Waiting { domain, turn });
             }
             held_back

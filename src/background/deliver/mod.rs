@@ -74,6 +74,8 @@ enum Begun {
     Dealt(usize, usize),
     /// No relay takes mails now.
     NoRoom,
+    /// No relay does, but one was asked whether it will.
+    Knocked,
     /// The next mail must be tried alone, when those under way have ended.
     Alone,
 }
@@ -138,12 +140,15 @@ impl Deliver {
     /// When the database refuses the claim; then nothing was sent.
     pub async fn step(self: &Arc<Self>) -> Result<usize, store::Error> {
         let mut sending = JoinSet::new();
-        let begun = self.begin(&mut sending).await?;
-        while sending.join_next().await.is_some() {}
-        Ok(match begun {
-            Begun::Dealt(dealt, _) => dealt,
-            Begun::NoRoom | Begun::Alone => 0,
-        })
+        loop {
+            let begun = self.begin(&mut sending).await?;
+            while sending.join_next().await.is_some() {}
+            match begun {
+                Begun::Dealt(dealt, _) => return Ok(dealt),
+                Begun::NoRoom => return Ok(0),
+                Begun::Knocked | Begun::Alone => {}
+            }
+        }
     }
 
     /// Says goodbye to the relay on connections that are not in use.
@@ -174,7 +179,7 @@ impl Deliver {
                 false => match self.begin(&mut sending).await {
                     Ok(Begun::Dealt(dealt, room)) if dealt == room => Duration::ZERO,
                     Ok(Begun::Dealt(..) | Begun::NoRoom) => self.settings.poll,
-                    Ok(Begun::Alone) => Duration::MAX,
+                    Ok(Begun::Knocked | Begun::Alone) => Duration::MAX,
                     Err(error) => {
                         failed(&self.flows, "deliver", &error);
                         REST
@@ -224,9 +229,13 @@ impl Deliver {
     async fn begin(self: &Arc<Self>, sending: &mut JoinSet<()>) -> Result<Begun, store::Error> {
         let now = self.flows.clock.now();
         self.begin_slowly(now).await?;
+        let knocked = self.routes.knock(now, sending);
         let room = self.routes.room(now).min(self.settings.batch);
         if room == 0 {
-            return Ok(Begun::NoRoom);
+            return Ok(match knocked {
+                true => Begun::Knocked,
+                false => Begun::NoRoom,
+            });
         }
         let composer = self.composer();
         let hash = {

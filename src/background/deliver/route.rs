@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::task::JoinSet;
+
 use super::lane::Lane;
 use crate::domain::list::SenderId;
 use crate::domain::time::Timestamp;
@@ -83,6 +85,14 @@ impl Routes {
     /// Returns every relay.
     pub(super) fn lanes(&self) -> &[Arc<Lane>] {
         &self.lanes
+    }
+
+    /// Knocks at relays that were left alone long enough; returns whether there was any.
+    pub(super) fn knock(&self, now: Timestamp, sending: &mut JoinSet<()>) -> bool {
+        let knocking = self.lanes.iter().filter_map(|lane| lane.knock(now));
+        let before = sending.len();
+        knocking.for_each(|knock| drop(sending.spawn(knock)));
+        sending.len() > before
     }
 
     /// Returns how many mails may be claimed now.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::retry::spread;
 use crate::domain::time::Timestamp;
 
 /// What an attempt says about the relay itself.
@@ -9,6 +10,8 @@ use crate::domain::time::Timestamp;
 pub enum Sign {
     /// It takes part in a dialogue, whatever it thinks of the one mail.
     Works,
+    /// It greeted and let us in; whether it takes mails is not known.
+    Answers,
     /// It did not answer, or put everybody off: once may be chance.
     Fails,
     /// It refuses to work for us, whatever the mail.
@@ -22,6 +25,8 @@ pub enum Sign {
 pub enum Admits {
     /// As many as it takes.
     All,
+    /// None before somebody has knocked.
+    Knock,
     /// One, to see whether it works again.
     One,
     /// None for now.
@@ -34,12 +39,15 @@ const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// A circuit breaker: opened by a relay that fails or refuses, half open after a pause, closed when it works.
+///
+/// Half open, it is knocked at without a mail first: a relay that is dead for a day costs no mail an attempt.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
     failures: u32,
     /// Pauses in a row.
     pauses: u32,
     until: Option<Timestamp>,
+    answered: bool,
     probing: bool,
 }
 
@@ -58,8 +66,14 @@ impl Breaker {
         match self.until {
             None => Admits::All,
             Some(until) if !is_over(until, now) || self.probing => Admits::Nothing,
+            Some(_) if !self.answered => Admits::Knock,
             Some(_) => Admits::One,
         }
+    }
+
+    /// Tells whether a mail that was admitted before must not go any more.
+    pub fn is_open(&self) -> bool {
+        self.until.is_some() && !self.probing
     }
 
     /// Returns when the relay is asked again; none while it works.
@@ -67,7 +81,7 @@ impl Breaker {
         self.until
     }
 
-    /// Notes that a mail goes to the relay.
+    /// Notes that a mail goes to the relay, or that somebody knocks.
     pub fn begin(&mut self) {
         self.probing = self.until.is_some();
     }
@@ -76,8 +90,9 @@ impl Breaker {
     pub fn note(&mut self, sign: Sign, now: Timestamp, jitter: u8) -> Option<Turned> {
         let paused = self.until;
         match sign {
-            Sign::Silent => {
+            Sign::Silent | Sign::Answers => {
                 self.probing = false;
+                self.answered |= sign == Sign::Answers;
                 None
             }
             Sign::Works => {
@@ -91,17 +106,16 @@ impl Breaker {
                 None
             }
             Sign::Fails | Sign::Refuses => {
-                let pause = super::spread(
+                let pause = spread(
                     FIRST_PAUSE
                         .saturating_mul(1 << self.pauses.min(10))
                         .min(LONGEST_PAUSE),
                     jitter,
                 );
                 *self = Self {
-                    failures: 0,
                     pauses: self.pauses + 1,
                     until: Some(now + pause),
-                    probing: false,
+                    ..Self::default()
                 };
                 Some(Turned::Paused(pause))
             }
@@ -121,7 +135,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
 
     #[test]
-    fn three_failures_in_a_row_pause_and_one_mail_asks_again() {
+    fn three_failures_in_a_row_pause_and_a_knock_and_one_mail_ask_again() {
         let mut breaker = Breaker::default();
         for sign in [
             Sign::Fails,
@@ -139,6 +153,10 @@ mod tests {
         assert_eq!(breaker.admits(NOW), Admits::Nothing);
         assert_eq!(breaker.note(Sign::Fails, NOW, 128), None);
         let later = NOW + pause;
+        assert_eq!(breaker.admits(later), Admits::Knock);
+        breaker.begin();
+        assert_eq!(breaker.admits(later), Admits::Nothing);
+        assert_eq!(breaker.note(Sign::Answers, later, 0), None);
         assert_eq!(breaker.admits(later), Admits::One);
         breaker.begin();
         assert_eq!(breaker.admits(later), Admits::Nothing);
@@ -156,7 +174,7 @@ mod tests {
             };
             pauses.push(pause.as_secs());
             now = now + pause;
-            assert_eq!(breaker.admits(now), Admits::One);
+            assert_eq!(breaker.admits(now), Admits::Knock);
         }
         assert_eq!(pauses, [15, 30, 60, 120, 240, 300, 300]);
     }
@@ -168,13 +186,14 @@ mod tests {
         let later = NOW + LONGEST_PAUSE;
         breaker.begin();
         assert_eq!(breaker.note(Sign::Silent, later, 0), None);
-        assert_eq!(breaker.admits(later), Admits::One);
+        assert_eq!(breaker.admits(later), Admits::Knock);
     }
 
     #[test]
     fn a_clock_that_is_set_back_ends_a_pause() {
         let mut breaker = Breaker::default();
         breaker.note(Sign::Refuses, NOW, 0);
-        assert_eq!(breaker.admits(NOW - Duration::from_secs(3600)), Admits::One);
+        let earlier = NOW - Duration::from_secs(3600);
+        assert_eq!(breaker.admits(earlier), Admits::Knock);
     }
 }

@@ -3,6 +3,8 @@
 mod again;
 mod claims;
 mod peer_table;
+mod quarantine;
+mod relays;
 
 use std::time::Duration;
 
