@@ -3,7 +3,10 @@
 //! SQLite itself folds inside the commit that fills the log, which then waits for the disk. A daemon takes that over
 //! with a connection of its own; commands leave it as it is.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+
+use sqlx::SqliteConnection;
 
 use super::sqlite::Single;
 use super::{Error, Pool};
@@ -16,6 +19,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 pub struct Wal {
     writer: Single,
     own: Single,
+    /// What SQLite's data version was on the connection that writes.
+    seen: AtomicI64,
 }
 
 /// How long the log is, in pages.
@@ -45,7 +50,15 @@ impl Wal {
             .execute(&mut *writer.turn().await?)
             .await?;
         let writer = writer.clone();
-        Ok(Some(Self { writer, own }))
+        let seen = AtomicI64::new(0);
+        Ok(Some(Self { writer, own, seen }))
+    }
+
+    /// Tells whether another process has written since the last look, or since the log was emptied.
+    pub async fn written_elsewhere(&self) -> Result<bool, Error> {
+        let mut turn = self.writer.turn().await?;
+        let version = version(&mut turn).await?;
+        Ok(self.seen.swap(version, Ordering::Relaxed) != version)
     }
 
     /// Returns how long the log is.
@@ -64,10 +77,17 @@ impl Wal {
         self.fold().await
     }
 
-    /// Folds everything and makes the log empty; commits and readers wait for each other, though not for long.
+    /// Folds everything and makes the log empty, unless a reader needs it for longer than a moment, for which commits wait.
     pub async fn empty(&self) -> Result<Length, Error> {
-        let _between_commits = self.writer.turn().await?;
-        self.run("pragma wal_checkpoint(truncate)").await
+        let mut between_commits = self.writer.turn().await?;
+        let emptied = self.run("pragma wal_checkpoint(truncate)").await?;
+        // Our own emptying looks like another's write. One that came since is told by the length.
+        let seen = version(&mut between_commits).await?;
+        self.seen.store(seen, Ordering::Relaxed);
+        match emptied.pages {
+            0 => self.length().await,
+            _ => Ok(emptied),
+        }
     }
 
     /// Closes its own connection.
@@ -81,4 +101,12 @@ impl Wal {
             .await?;
         Ok(Length { pages, folded })
     }
+}
+
+/// Reads the number that changes with every write of another connection.
+async fn version(writer: &mut SqliteConnection) -> Result<i64, Error> {
+    let (version,) = sqlx::query_as("select data_version from pragma_data_version")
+        .fetch_one(writer)
+        .await?;
+    Ok(version)
 }

@@ -68,6 +68,8 @@ pub struct Metrics {
     copies: Family<Copy, Counter>,
     gate: Gauge,
     log: Gauge,
+    disk_free: Gauge,
+    disk_alarm: Gauge,
 }
 
 impl Metrics {
@@ -158,6 +160,16 @@ impl Metrics {
                 ours,
                 "sqlite_log_pages",
                 "Pages in SQLite's write-ahead log when it was looked at",
+            ),
+            disk_free: add(
+                ours,
+                "sqlite_disk_free_bytes",
+                "Bytes that are free on the disk of SQLite's file, beside the reserve",
+            ),
+            disk_alarm: add(
+                ours,
+                "sqlite_disk_alarm",
+                "1 while less is free there than database.min_free: signups are refused",
             ),
             registry,
         }
@@ -277,6 +289,12 @@ impl Metrics {
         self.log.set(pages);
     }
 
+    /// Sets how many bytes are free on the disk of SQLite's file, and whether these are too few.
+    pub fn disk(&self, free: u64, low: bool) {
+        self.disk_free.set(i64::try_from(free).unwrap_or(i64::MAX));
+        self.disk_alarm.set(i64::from(low));
+    }
+
     /// Writes all metrics in OpenMetrics text; serve it as [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut out = String::new();
@@ -350,6 +368,7 @@ mod tests {
         metrics.checkpoint_copy("endpoint", "failed");
         metrics.gate_waiting(2);
         metrics.log_pages(5);
+        metrics.disk(4096, true);
         let text = metrics.encode();
         for line in [
             "process_start_time_seconds 1700000000",
@@ -374,6 +393,8 @@ mod tests {
             "confirmd_checkpoint_copies_total{outlet=\"endpoint\",outcome=\"failed\"} 1",
             "confirmd_gate_waiting 2",
             "confirmd_sqlite_log_pages 5",
+            "confirmd_sqlite_disk_free_bytes 4096",
+            "confirmd_sqlite_disk_alarm 1",
             "# EOF",
         ] {
             assert!(

@@ -26,6 +26,7 @@ use crate::domain::locale::Locale;
 use crate::flow::claim::{Job, claim, release};
 use crate::flow::gate::Gate;
 use crate::flow::settle::{self, settle};
+use crate::flow::space::Need;
 use crate::flow::start::Start;
 use crate::flow::{Error, Flows};
 use crate::message::{Composed, Composer, Proof};
@@ -90,8 +91,8 @@ impl Deliver {
         settings: Settings,
     ) -> Result<Self, store::Error> {
         let deliver = Self {
-            results: Gate::open(flows.clone(), settings.waiting, settle),
-            returns: Gate::open(flows.clone(), settings.waiting, release),
+            results: Gate::open(flows.clone(), settings.waiting, Need::CannotWait, settle),
+            returns: Gate::open(flows.clone(), settings.waiting, Need::CannotWait, release),
             composer: RwLock::new(composer.clone()),
             slots: Arc::new(Semaphore::new(settings.sessions)),
             line: Line::new(AHEAD * settings.sessions),
@@ -207,6 +208,10 @@ impl Deliver {
 
     /// Claims a batch and begins to send it.
     async fn begin(self: &Arc<Self>, sending: &mut JoinSet<()>) -> Result<usize, store::Error> {
+        // What cannot be settled is sent a second time: nothing more leaves until there is room.
+        if self.flows.space.is_low() {
+            return Ok(0);
+        }
         let composer = self.composer();
         let hash = {
             let composer = composer.clone();
