@@ -101,6 +101,11 @@ fn disk(path: &Path, floor: u64) -> Result<String, ConnectError> {
 async fn database(report: &mut Report, config: &Config) {
     let pool = match open::pool(config).await {
         Ok(pool) => pool,
+        Err(ConnectError::Store(error)) if error.is_full() => {
+            let told =
+                "cannot be looked at on a full disk; `confirmd serve` makes room from its reserve";
+            return report.line("database", Ok(told.to_owned()));
+        }
         Err(error) => return report.line("database", Err(error.to_string())),
     };
     let settings = durability(&pool).await;

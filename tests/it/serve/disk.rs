@@ -27,10 +27,14 @@ async fn a_failed_fsync_ends_the_service_and_costs_nobody_a_signup() {
     assert_eq!(daemon.wait().await.code(), Some(3));
     driver.at.send_replace(None);
     drop(fault);
-    let why = daemon.log();
-    let why = why.iter().find(|line| line["message"] == "died");
-    let why = why.expect("it says why")["error"].to_string();
+    let log = daemon.log();
+    let died = log.iter().position(|line| line["message"] == "died");
+    let died = died.expect("it says why");
+    let why = log[died]["error"].to_string();
     assert!(why.contains("look at the disk"), "{why}");
+    let after = log[died..].iter();
+    let after = after.filter(|line| line["message"] == "signup.accepted");
+    assert_eq!(after.count(), 0, "nothing is promised after it");
     let answered = driver.accepted().len();
     assert!(answered < 300, "it went on");
     let there = signups(&home.url).await;

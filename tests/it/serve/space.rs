@@ -8,7 +8,7 @@ use crate::support::app::Db;
 use crate::support::daemon::{Daemon, Home, QUICK};
 use crate::support::http::Response;
 use crate::support::mail::{Mail, links};
-use crate::support::peer::{Peer, Point};
+use crate::support::peer::{Peer, Point, Seen};
 use crate::support::small_disk::SmallDisk;
 
 const BEGINS: &str =
@@ -16,6 +16,8 @@ const BEGINS: &str =
 const ENDS: &str = "there is room on the disk of the database again: signups are accepted";
 /// Presses on a full disk, beside those that are looked at one by one.
 const MANY: usize = 12;
+const ONE_CLICK: &str = "List-Unsubscribe=One-Click";
+const CLAIMED: &str = "select count(*) from message where state = 'claimed'";
 
 /// A home whose database has a disk of its own.
 fn home(peer: &Peer) -> (Home, SmallDisk) {
@@ -32,9 +34,8 @@ fn reserved(disk: &SmallDisk) -> u64 {
     file.expect("a file").len()
 }
 
-/// Fills the disk, and once more when the reserve was given up: what is left is what the log was given.
-async fn fill(disk: &SmallDisk, daemon: &mut Daemon) {
-    disk.fill();
+/// Waits until the reserve is given up.
+async fn given_up(disk: &SmallDisk, daemon: &mut Daemon) {
     daemon.message(BEGINS).await;
     let end = Instant::now() + Duration::from_secs(20);
     let mut again = interval(Duration::from_millis(20));
@@ -42,7 +43,22 @@ async fn fill(disk: &SmallDisk, daemon: &mut Daemon) {
         again.tick().await;
         assert!(Instant::now() < end, "the reserve is kept on a full disk");
     }
-    disk.fill();
+}
+
+/// Confirms, and returns the link that ends it.
+async fn way_out(daemon: &Daemon, mail: &Mail) -> String {
+    let page = daemon.press(&mail.confirm(), "").await;
+    links(&page.body, "/u/").pop().expect("a way out")
+}
+
+async fn subscriptions(home: &Home, state: &str) -> usize {
+    let count = format!("select count(*) from subscription where state = '{state}'");
+    home.count(&count).await
+}
+
+async fn declined(home: &Home) -> usize {
+    let count = "select count(*) from signup_list where state = 'declined'";
+    home.count(count).await
 }
 
 fn refused(answer: &Response) {
@@ -82,72 +98,64 @@ async fn on_a_full_disk_people_can_leave_and_nobody_comes() {
     let key = home.key("acme", "signup").await;
     let mut daemon = home.start().await;
     assert_eq!(reserved(&disk), 4_000_000);
-    let people = ["leaves", "confirms", "declines"].map(|who| format!("{who}@example.org"));
-    let more: Vec<_> = (0..MANY).map(|i| format!("more-{i}@example.org")).collect();
-    let emails = [&people[..], &more[..]].concat();
-    let mut mails = mails(&home, &daemon, &peer, &key, &emails)
-        .await
-        .into_iter();
-    let [leaves, confirms, declines] = [(); 3].map(|()| mails.next().expect("a mail"));
-    let page = daemon.press(&leaves.confirm(), "").await;
-    let leave = links(&page.body, "/u/").pop().expect("a way out");
+    let people = ["leaves", "walks", "confirms", "declines", "hurries"];
+    let people = people.map(|who| format!("{who}@example.org"));
+    let more = (0..MANY).map(|i| format!("more-{i}@example.org"));
+    let emails: Vec<_> = people.into_iter().chain(more).collect();
+    let mails = mails(&home, &daemon, &peer, &key, &emails).await;
+    let [leaves, walks, confirms, declines, hurries, more @ ..] = &mails[..] else {
+        panic!("a mail each");
+    };
+    let leave = way_out(&daemon, leaves).await;
+    let walk = way_out(&daemon, walks).await;
     // One mail is on its way, its text sent and not yet answered, while the disk fills.
     peer.hold(Point::Dot);
     let answer = daemon.sign_up(&key, "flies@example.org", &["weekly"]).await;
     assert_eq!(answer.status, 202);
-    peer.until("a mail at its dot", |seen| seen.waiting == 1)
-        .await;
+    let at_dot = |seen: &Seen| seen.waiting == 1;
+    peer.until("a mail at its dot", at_dot).await;
 
-    fill(&disk, &mut daemon).await;
-    refused(&daemon.sign_up(&key, "comes@example.org", &["weekly"]).await);
-    refused(
-        &daemon
-            .press(&format!("{}/again", confirms.confirm()), "")
-            .await,
-    );
+    disk.fill();
+    // Before anybody has looked.
+    let page = daemon.press(&hurries.list_unsubscribe(), ONE_CLICK).await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    given_up(&disk, &mut daemon).await;
+    // What is left now is what the log was given.
+    disk.fill();
+    let answer = daemon.sign_up(&key, "comes@example.org", &["weekly"]).await;
+    refused(&answer);
+    let again = format!("{}/again", confirms.confirm());
+    refused(&daemon.press(&again, "").await);
     let ready = daemon.ops("/readyz").await;
     assert_eq!(ready.status, 503);
     assert!(ready.body.contains("disk"), "{}", ready.body);
     let numbers = daemon.ops("/metrics").await.body;
-    assert!(
-        numbers.contains("confirmd_sqlite_disk_alarm 1"),
-        "{numbers}"
-    );
-    let one_click = "List-Unsubscribe=One-Click";
-    for (link, form) in [
-        (&leave, one_click),
-        (&confirms.confirm(), ""),
-        (&declines.decline(), "reason=no"),
-    ] {
-        let page = daemon.press(link, form).await;
+    assert!(numbers.contains("\nconfirmd_sqlite_disk_alarm 1\n"));
+    let presses = [
+        (leave, ONE_CLICK),
+        (walk, "by=page"),
+        (confirms.confirm(), ""),
+        (declines.decline(), "reason=no"),
+    ];
+    let more = more.iter().map(|m| (m.list_unsubscribe(), ONE_CLICK));
+    for (link, form) in presses.into_iter().chain(more) {
+        let page = daemon.press(&link, form).await;
         assert_eq!(page.status, 200, "{}", page.body);
     }
-    for mail in mails {
-        let page = daemon.press(&mail.list_unsubscribe(), one_click).await;
-        assert_eq!(page.status, 200, "{}", page.body);
-    }
-    assert_eq!(
-        home.count("select count(*) from subscription where state = 'unsubscribed'")
-            .await,
-        1
-    );
-    assert_eq!(
-        home.count("select count(*) from subscription where state = 'confirmed'")
-            .await,
-        1
-    );
-    let declined = "select count(*) from signup_list where state = 'declined'";
-    assert_eq!(home.count(declined).await, 1 + MANY);
+    assert_eq!(subscriptions(&home, "unsubscribed").await, 2);
+    assert_eq!(subscriptions(&home, "confirmed").await, 1);
+    assert_eq!(declined(&home).await, 2 + MANY);
     peer.release();
-    let claimed = "select count(*) from message where state = 'claimed'";
-    home.until("mails without an outcome", claimed, 0).await;
-    assert_eq!(
-        peer.mails().len(),
-        emails.len() + 1,
-        "none goes out beside it"
-    );
+    home.until("mails in flight", CLAIMED, 0).await;
+    let sent = peer.mails().len();
+    assert_eq!(sent, emails.len() + 1, "what is not in flight waits");
+    let waits = "select count(*) from message where state = 'queued'";
+    assert_eq!(home.count(waits).await, 1, "the goodbye");
+    let unnumbered = home
+        .count("select count(*) from event where seq is null")
+        .await;
+    assert!(unnumbered > MANY, "numbers take from the reserve");
     assert_eq!(home.sql("pragma integrity_check").await, ["ok"]);
-    // It is the full disk on which all this was.
     assert_eq!(reserved(&disk), 0);
 
     disk.clear();
@@ -159,10 +167,11 @@ async fn on_a_full_disk_people_can_leave_and_nobody_comes() {
     assert_eq!(reserved(&disk), 4_000_000);
     let events = home.trail().await;
     assert_eq!(events["signup.accepted"], emails.len() + 2);
-    assert_eq!(events["subscription.confirmed"], 2);
-    assert_eq!(events["subscription.unsubscribed"], 1);
-    assert_eq!(events["signup.declined"], 1 + MANY);
-    assert_eq!(events["message.sent"], peer.mails().len());
+    assert_eq!(events["subscription.confirmed"], 3);
+    assert_eq!(events["subscription.unsubscribed"], 2);
+    assert_eq!(events["signup.declined"], 2 + MANY);
+    assert_eq!(peer.mails().len(), sent + 2);
+    assert_eq!(events["message.sent"], sent + 2);
     assert_eq!((daemon.count(BEGINS), daemon.count(ENDS)), (1, 1));
     daemon.term();
     assert_eq!(daemon.wait().await.code(), Some(0));
@@ -180,7 +189,9 @@ async fn a_start_on_a_full_disk_serves_those_who_leave() {
     assert_eq!(daemon.wait().await.code(), Some(0));
 
     disk.fill();
+    // The unit runs this before every start.
     let check = home.run(&["check", "--offline"]).await;
+    assert_eq!(check.code, Some(0), "{}", check.stdout);
     assert!(
         check.stdout.contains("signups are refused"),
         "{}",
@@ -191,6 +202,5 @@ async fn a_start_on_a_full_disk_serves_those_who_leave() {
     refused(&daemon.sign_up(&key, "comes@example.org", &["weekly"]).await);
     let page = daemon.press(&mail.decline(), "reason=no").await;
     assert_eq!(page.status, 200, "{}", page.body);
-    let declined = "select count(*) from signup_list where state = 'declined'";
-    assert_eq!(home.count(declined).await, 1);
+    assert_eq!(declined(&home).await, 1);
 }
