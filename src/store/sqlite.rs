@@ -5,7 +5,7 @@
 //! changes to each transaction.
 
 use std::fmt;
-use std::mem::take;
+use std::mem::{forget, take};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -52,6 +52,11 @@ impl Single {
         }
     }
 
+    /// Sees to it that nobody writes any more.
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
     /// Waits for a turn.
     pub async fn turn(&self) -> Result<Turn, Error> {
         let connection = self.connection.clone().lock_owned().await;
@@ -62,9 +67,15 @@ impl Single {
 
     /// Closes the connection after the turns that were asked for.
     pub async fn close(&self) {
-        if let Some(connection) = self.connection.lock().await.take() {
+        let Some(connection) = self.connection.lock().await.take() else {
+            return;
+        };
+        match self.sound() {
             // What cannot be closed now is closed with the process.
-            let _ = connection.close().await;
+            Ok(()) => drop(connection.close().await),
+            // Whoever closes last folds the log into the file and deletes it. Where an fsync has failed, that is for the next
+            // start, which trusts only what its checksums say.
+            Err(_) => forget(connection),
         }
     }
 }

@@ -46,11 +46,13 @@ impl Wal {
             return Ok(None);
         };
         let own = Single::connect(writer.options().clone().busy_timeout(PATIENCE)).await?;
+        let mut turn = writer.turn().await?;
         sqlx::query("pragma wal_autocheckpoint = 0")
-            .execute(&mut *writer.turn().await?)
+            .execute(&mut *turn)
             .await?;
+        let seen = AtomicI64::new(version(&mut turn).await?);
+        drop(turn);
         let writer = writer.clone();
-        let seen = AtomicI64::new(0);
         Ok(Some(Self { writer, own, seen }))
     }
 
@@ -96,9 +98,16 @@ impl Wal {
     }
 
     async fn run(&self, pragma: &'static str) -> Result<Length, Error> {
-        let (_busy, pages, folded) = sqlx::query_as::<_, (i64, i64, i64)>(pragma)
+        let row = sqlx::query_as::<_, (i64, i64, i64)>(pragma)
             .fetch_one(&mut *self.own.turn().await?)
-            .await?;
+            .await;
+        let (_busy, pages, folded) = row.map_err(|error| {
+            let error = Error::from(error);
+            if error.is_fatal() {
+                self.writer.fail();
+            }
+            error
+        })?;
         Ok(Length { pages, folded })
     }
 }

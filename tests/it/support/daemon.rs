@@ -74,6 +74,7 @@ impl Home {
         home.set("OPS__LISTEN", "127.0.0.1:0");
         home.set("DATABASE__URL", &home.url.clone());
         home.set("DATABASE__RESERVE", "1 MB");
+        home.set("DATABASE__MIN_FREE", "1 MB");
         home.set("SMTP__HOST", &relay.ip().to_string());
         home.set("SMTP__PORT", &relay.port().to_string());
         home.set("SMTP__TLS", "none");

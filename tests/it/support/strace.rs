@@ -1,19 +1,23 @@
 //! Faults in system calls, by strace (Debian's package of that name).
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 /// A running strace; it ends with the process that it is attached to, and lets go of it when dropped.
 pub struct Strace {
     child: Child,
+    calls: PathBuf,
     _said: BufReader<ChildStderr>,
 }
 
 impl Strace {
-    /// Attaches to all threads of a process, in each of which these calls end with a fault from now on.
-    pub fn inject(pid: u32, calls: &str, fault: &str) -> Strace {
+    /// Attaches to all threads of a process, in each of which these calls end with a fault; writes them into a file.
+    pub fn inject(pid: u32, calls: &str, fault: &str, to: &Path) -> Strace {
         let mut child = Command::new("strace")
-            .args(["-f", "-o", "/dev/null", "-p", &pid.to_string()])
+            .args(["-f", "-p", &pid.to_string(), "-o"])
+            .arg(to)
             .args(faults(calls, fault))
             .stderr(Stdio::piped())
             .spawn()
@@ -22,12 +26,31 @@ impl Strace {
         let mut line = String::new();
         said.read_line(&mut line).expect("it speaks");
         assert!(line.contains("attached"), "strace cannot attach: {line}");
-        Strace { child, _said: said }
+        Strace {
+            child,
+            calls: to.to_owned(),
+            _said: said,
+        }
     }
 
-    /// Returns the words before a command in which these calls end with a fault.
+    /// Waits for the end of the process, and returns how many of these calls each of its threads made.
+    pub fn calls(mut self) -> BTreeMap<String, usize> {
+        let ended = self.child.wait();
+        ended.expect("it ends with the process");
+        let text = std::fs::read_to_string(&self.calls).expect("what it wrote");
+        let mut calls = BTreeMap::new();
+        // One that was interrupted by another thread's is written twice; lines about ends have no bracket.
+        let begun = |line: &&str| line.contains('(') && !line.contains(" resumed>");
+        for line in text.lines().filter(begun) {
+            let thread = line.split(' ').next().unwrap_or_default();
+            *calls.entry(thread.to_owned()).or_insert(0) += 1;
+        }
+        calls
+    }
+
+    /// Returns the words before a command in which these calls end with a fault; strace goes where the command goes.
     pub fn command(calls: &str, fault: &str) -> Vec<String> {
-        let words = ["strace", "-f", "-qq", "-o", "/dev/null"].map(str::to_owned);
+        let words = ["strace", "-D", "-f", "-qq", "-o", "/dev/null"].map(str::to_owned);
         words.into_iter().chain(faults(calls, fault)).collect()
     }
 }
