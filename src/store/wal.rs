@@ -114,7 +114,7 @@ impl Wal {
 
 /// Reads the number that changes with every write of another connection.
 async fn version(writer: &mut SqliteConnection) -> Result<i64, Error> {
-    let (version,) = sqlx::query_as("select data_version from pragma_data_version")
+    let (version,) = sqlx::query_as("pragma data_version")
         .fetch_one(writer)
         .await?;
     Ok(version)

@@ -16,6 +16,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
+use super::request::{method_name, status_class};
+
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -223,8 +225,8 @@ impl Metrics {
     ) {
         let request = Request {
             route: route.clone(),
-            method: known(method),
-            status_class: class(status),
+            method: method_name(method),
+            status_class: status_class(status),
         };
         self.requests.get_or_create(&request).inc();
         self.durations
@@ -312,28 +314,6 @@ fn add<M: Metric + Default + Clone>(registry: &mut Registry, name: &str, help: &
 
 fn durations() -> Histogram {
     Histogram::new(BUCKETS)
-}
-
-/// Names the methods that routes have; a stranger can make up others.
-fn known(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        _ => "other",
-    }
-}
-
-fn class(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        100..200 => "1xx",
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
-    }
 }
 
 #[cfg(test)]
