@@ -1,12 +1,15 @@
-//! SQLite's write-ahead log is folded into the file beside the commits, and kept short.
+//! SQLite's write-ahead log is folded into the file beside the commits, kept short, and emptied of what was erased.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{REST, failed};
 use crate::flow::Flows;
+use crate::flow::space::look;
 use crate::store::Error;
 use crate::store::wal::{Length, Wal};
 
@@ -27,6 +30,8 @@ pub struct Fold {
     flows: Arc<Flows>,
     wal: Wal,
     pinned: AtomicBool,
+    /// When traces of erasures were last looked for.
+    looked: Mutex<Option<Instant>>,
 }
 
 impl Fold {
@@ -36,8 +41,12 @@ impl Fold {
     /// When the database refuses.
     pub async fn new(flows: Arc<Flows>) -> Result<Option<Self>, Error> {
         let wal = Wal::take_over(&flows.pool).await?;
-        let pinned = AtomicBool::new(false);
-        Ok(wal.map(|wal| Self { flows, wal, pinned }))
+        Ok(wal.map(|wal| Self {
+            flows,
+            wal,
+            pinned: AtomicBool::new(false),
+            looked: Mutex::default(),
+        }))
     }
 
     /// Folds the log if it is long; returns whether it could be kept short.
@@ -48,6 +57,10 @@ impl Fold {
         let mut length = self.wal.length().await?;
         if length.left() >= MANY {
             length = self.fold().await?;
+        }
+        // Emptied, the log gives up the room that it was given on a full disk.
+        if !self.flows.space.is_out() && self.is_time() && self.holds_traces().await? {
+            length = self.erase_traces().await?;
         }
         self.flows.metrics.log_pages(length.pages);
         let short = length.pages < MOST || length.left() == 0;
@@ -69,11 +82,50 @@ impl Fold {
         }
     }
 
+    /// Tells now and then that traces may be looked for: commits wait for that.
+    fn is_time(&self) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = looked.is_none_or(|at| at.elapsed() >= REST);
+        if is_time {
+            *looked = Some(Instant::now());
+        }
+        is_time
+    }
+
+    /// Tells whether something may have been erased that the log still holds.
+    async fn holds_traces(&self) -> Result<bool, Error> {
+        // Perhaps by a command.
+        let elsewhere = self.wal.written_elsewhere().await?;
+        Ok(self.flows.traces.load(Ordering::Relaxed) || elsewhere)
+    }
+
+    /// Empties the log of what was erased from the file; where a reader needs it, a later step tries again.
+    async fn erase_traces(&self) -> Result<Length, Error> {
+        // What is erased while the log is being emptied is for a later step.
+        self.flows.traces.store(false, Ordering::Relaxed);
+        let emptied = async {
+            self.wal.fold().await?;
+            self.wal.empty().await
+        };
+        let emptied = emptied.await;
+        match emptied {
+            Ok(Length { pages: 0, .. }) => tracing::info!(
+                "SQLite's write-ahead log was emptied: it holds nothing that was erased"
+            ),
+            _ => self.flows.traces.store(true, Ordering::Relaxed),
+        }
+        emptied
+    }
+
     async fn repeat(&self) {
         loop {
             let rest = match self.step().await {
                 Ok(true) => PAUSE,
                 Ok(false) => REST,
+                Err(error) if error.is_full() => {
+                    look(&self.flows, true).await;
+                    REST
+                }
                 Err(error) => {
                     failed(&self.flows, "fold", &error);
                     REST

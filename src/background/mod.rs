@@ -9,6 +9,7 @@ pub mod fold;
 pub mod gauge;
 pub mod outlets;
 pub mod sequence;
+pub mod space;
 pub mod sweep;
 mod verdict;
 

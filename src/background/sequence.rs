@@ -178,8 +178,12 @@ impl Sequencer {
         }
     }
 
-    /// Compares the database with its copy, until it has once been found to continue it.
+    /// Tells whether there is room, and compares the database with its copy, until it has once been found to continue it.
     async fn continues(&self) -> Result<bool, Error> {
+        // Events keep their order without a number: the reserve is for those who would write one.
+        if self.flows.space.is_out() {
+            return Ok(false);
+        }
         let (Some(copies), false) = (&self.copies, self.state().compared) else {
             return Ok(true);
         };

@@ -1,13 +1,16 @@
 //! `confirmd check`: is everything in order? One line a check, nothing changed.
 
+use std::path::Path;
+
 use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::{Exit, Format, open, serve, settings};
-use crate::config::{Config, MAIN};
+use crate::config::{Config, DatabaseUrl, MAIN};
 use crate::flow::{keyring, register};
 use crate::smtp::{Relay, trusting};
-use crate::store::connect::durability;
+use crate::store::connect::{ConnectError, durability};
+use crate::store::disk::Disk;
 
 /// What to look at, and how to print.
 #[derive(Debug, ClapArgs)]
@@ -64,6 +67,10 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<Exit> {
         let told = trusting(Some(path)).map(|_| format!("{} can be used", path.display()));
         report.line("trail.ca_file", told.map_err(|error| error.to_string()));
     }
+    if let DatabaseUrl::Sqlite { path } = &config.database.url {
+        let told = disk(path, config.database.min_free);
+        report.line("disk", told.map_err(|error| error.to_string()));
+    }
     database(&mut report, config).await;
     if !args.offline {
         relays(&mut report, config).await;
@@ -74,9 +81,31 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<Exit> {
     })
 }
 
+/// Looks at the disk under a SQLite file. That it is nearly full is no fault here: the service must start all the same, for
+/// those who want to leave.
+fn disk(path: &Path, floor: u64) -> Result<String, ConnectError> {
+    let disk = Disk::under(path)?;
+    disk.probe()?;
+    let free = disk
+        .free()
+        .map_err(|error| ConnectError::file(path, &error))?;
+    let [free, floor] = [free, floor].map(|bytes| bytes / 1_000_000);
+    Ok(match free < floor {
+        true => format!(
+            "keeps what is written, but only {free} MB are free: with less than {floor} MB (database.min_free) signups are refused"
+        ),
+        false => format!("keeps what is written; {free} MB are free"),
+    })
+}
+
 async fn database(report: &mut Report, config: &Config) {
     let pool = match open::pool(config).await {
         Ok(pool) => pool,
+        Err(ConnectError::Store(error)) if error.is_full() => {
+            let told =
+                "cannot be looked at on a full disk; `confirmd serve` makes room from its reserve";
+            return report.line("database", Ok(told.to_owned()));
+        }
         Err(error) => return report.line("database", Err(error.to_string())),
     };
     let settings = durability(&pool).await;

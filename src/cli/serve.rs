@@ -17,16 +17,20 @@ use crate::background::deliver::route::Routes;
 use crate::background::deliver::{self, Deliver};
 use crate::background::outlets::Outlets;
 use crate::background::sequence::Sequencer;
-use crate::background::{fold, gauge, sweep};
+use crate::background::{fold, gauge, space, sweep};
 use crate::clock::Clock;
 use crate::config::{Config, Roles};
 use crate::flow::quarantine::free_all;
 use crate::flow::register::register;
+use crate::flow::space::Space;
 use crate::flow::{Flows, keyring};
 use crate::http::{App, Pages, listen, ops, service};
 use crate::lifecycle::{self, Ended, Stop, Tasks};
 use crate::message::Composer;
-use crate::store::connect::{DaemonLock, connect, lock};
+use crate::store;
+use crate::store::connect::{ConnectError, DaemonLock, Location, connect, lock};
+use crate::store::disk::Disk;
+use crate::store::reserve::Reserve;
 use crate::telemetry::logs;
 use crate::telemetry::metrics::Metrics;
 use crate::template::Templates;
@@ -124,12 +128,15 @@ impl Service {
         let pages = Pages::prepare(templates.clone()).context("templates")?;
         let location = open::location(config)?;
         let lock = lock(&location)?;
-        let pool = connect(&location, config.database.connections).await?;
         let now = clock.now();
+        let metrics = Arc::new(Metrics::new(now.as_seconds()));
+        // Before anything is written: on a full disk the reserve must make room for this start.
+        let space = room(&location, config, &metrics)?;
+        let pool = connect(&location, config.database.connections).await?;
         let keys = keyring::open(&pool, &config.keys.dir, now).await?;
         let in_force = register(&pool, config.catalog(), now).await?;
-        let metrics = Arc::new(Metrics::new(now.as_seconds()));
-        let flows = Flows::new(pool, clock, settings(config), metrics, keys, in_force);
+        let settings = settings(config);
+        let flows = Flows::new(pool, clock, settings, metrics, keys, in_force, space);
         let flows = Arc::new(flows);
         if !flows.pool.is_shared() {
             // The lock says that no other daemon lives: whatever is claimed was claimed by one that died.
@@ -229,6 +236,7 @@ impl Service {
             tasks.spawn("sweep", endless(sweep::run(flows.clone(), stop.soft())));
         }
         tasks.spawn("fold", fold::run(flows.clone(), stop.soft()));
+        tasks.spawn("space", endless(space::run(flows.clone(), stop.soft())));
         tasks.spawn("gauge", endless(gauge::run(flows.clone(), stop.soft())));
         tasks.spawn("database", watch_database(flows.clone(), stop.clone()));
 
@@ -317,11 +325,34 @@ async fn ready(flows: Arc<Flows>, stop: Stop) -> Result<(), String> {
     if stop.is_soft() {
         return Err("stopping".to_owned());
     }
+    if flows.space.is_low() {
+        return Err("too little is free on the disk of the database".to_owned());
+    }
     let writable = async {
         let mut tx = flows.pool.begin().await?;
         tx.lock_registers().await
     };
-    writable.await.map_err(|error| error.to_string())
+    writable.await.map_err(|error: store::Error| {
+        if error.is_fatal() {
+            flows.broken.notify_one();
+        }
+        error.to_string()
+    })
+}
+
+/// Looks at the disk under a SQLite file.
+fn room(location: &Location, config: &Config, metrics: &Metrics) -> Result<Space, ConnectError> {
+    let disk = match location {
+        Location::Sqlite(path) => Some(Disk::under(path)?),
+        Location::Postgres(..) => None,
+    };
+    let reserve = |disk: Disk| (disk.clone(), Reserve::of(&disk, config.database.reserve));
+    let space = Space::new(disk.clone().map(reserve), config.database.min_free);
+    space.look(false, metrics);
+    if let Some(disk) = disk {
+        disk.probe()?;
+    }
+    Ok(space)
 }
 
 async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -153,12 +153,14 @@ fn unknown(sender: &SenderId) -> Exit {
 }
 
 async fn scrub(pool: &Pool) {
-    const LATER: &str =
-        "traces may be left in the database's files; erase again, or stop confirmd and run it then";
     match pool.scrub().await {
         Ok(true) => {}
-        Ok(false) => eprintln!("the write-ahead log is in use: {LATER}"),
-        Err(error) => eprintln!("the file could not be written anew ({error}): {LATER}"),
+        Ok(false) => eprintln!(
+            "the write-ahead log is being read: a running confirmd empties it as soon as it can, and logs that; if none runs, erase again"
+        ),
+        Err(error) => eprintln!(
+            "the file could not be written anew ({error}): traces may be left in it; erase again, or stop confirmd and run it then"
+        ),
     }
     println!(
         "backups, replicas and logs of the database keep what they hold: see deploy/erasure.md"

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::kinds::{is_loopback, is_loopback_name, number, switch};
+use super::kinds::{is_loopback, is_loopback_name, number, size, switch};
 use super::read::Table;
 
 /// `[database]`
@@ -17,6 +17,10 @@ pub struct Database {
     pub connections: u32,
     /// Where migrations connect, if not at `url`: the login that owns the tables. PostgreSQL only.
     pub migrate_url: Option<SecretString>,
+    /// The least that must be free on the disk of a SQLite file for signups, in bytes.
+    pub min_free: u64,
+    /// The size of the file that is kept beside it for a full disk, in bytes.
+    pub reserve: u64,
 }
 
 /// One of the two databases.
@@ -45,6 +49,8 @@ impl Database {
         }
         let connections = table.get("connections", number(1..=1000));
         let migrate_url = table.secret("migrate_url");
+        let min_free = table.get("min_free", size);
+        let reserve = table.get("reserve", size);
         let check = |key: &str, url: &SecretString| {
             let parsed = parse(url, env, insecure == Some(true));
             parsed
@@ -71,6 +77,8 @@ impl Database {
             url: url?,
             connections: connections?,
             migrate_url,
+            min_free: min_free?,
+            reserve: reserve?,
         })
     }
 }

@@ -102,6 +102,36 @@ pub(super) fn span(least: &str, most: &str) -> impl Fn(&Value) -> Read<Duration>
     }
 }
 
+/// Reads a number of bytes.
+pub(super) fn size(value: &Value) -> Read<u64> {
+    const UNITS: &[(&str, u64)] = &[
+        ("B", 1),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+    ];
+    const MOST: u64 = 1 << 50;
+    const REMEDY: &str = "write a size as in \"256 MB\": B, kB, MB, GB, KiB, MiB or GiB";
+    let text = match &value.kind {
+        ValueKind::String(text) => text,
+        ValueKind::I64(_) => {
+            let remedy = format!("{REMEDY}, in quotes");
+            return Err(fault("is a number without a unit", remedy));
+        }
+        _ => return Err(wrong(value, REMEDY)),
+    };
+    let read = || {
+        let (number, unit) = text.split_once(' ')?;
+        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        let bytes = number.parse::<u64>().ok()?.checked_mul(*factor)?;
+        (bytes <= MOST).then_some(bytes)
+    };
+    read().ok_or_else(|| fault(format!("{text:?} is no size"), REMEDY))
+}
+
 /// Reads one of a closed set of words.
 pub(super) fn one_of<T: Copy>(set: &[(&str, T)]) -> impl Fn(&Value) -> Read<T> {
     move |value| {

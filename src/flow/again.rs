@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::signup::{Request, write};
+use super::space::Need;
 use super::view::{SignupView, look};
 use super::work::Work;
 use super::{Error, Flows};
@@ -31,8 +32,9 @@ pub enum Outcome {
 /// Asks once more for what expired.
 ///
 /// # Errors
-/// When the database refuses.
+/// When the database refuses, or its disk is nearly full.
 pub async fn again(flows: &Arc<Flows>, id: SignupId) -> Result<Outcome, Error> {
+    flows.space.let_in(Need::CanWait)?;
     let mut tx = flows.pool.begin().await?;
     let work = Work::lock_signups(flows, &mut tx, &[id]).await?;
     let now = flows.clock.now();

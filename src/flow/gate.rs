@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::space::{Need, look};
 use super::{Error, Flows};
 use crate::store::{self, Tx};
 
@@ -18,26 +19,35 @@ type Waiting<I, O> = (I, oneshot::Sender<Result<O, Error>>);
 /// There is no timer: a lone request runs alone at once, and under load the batch grows to what one commit lets wait.
 pub struct Gate<I, O> {
     queue: mpsc::Sender<Waiting<I, O>>,
+    flows: Arc<Flows>,
+    need: Need,
 }
 
 impl<I, O> Clone for Gate<I, O> {
     fn clone(&self) -> Self {
         Self {
             queue: self.queue.clone(),
+            flows: self.flows.clone(),
+            need: self.need,
         }
     }
 }
 
 impl<I: Clone + Send + 'static, O: Send + 'static> Gate<I, O> {
-    /// Opens a gate before a flow; at most `bound` requests wait.
+    /// Opens a gate before a flow; at most `bound` requests wait. `need` says whether they are let in on a full disk.
     ///
     /// Its task ends when the last entrance is dropped.
-    pub fn open<F, R>(flows: Arc<Flows>, bound: usize, flow: F) -> Self
+    pub fn open<F, R>(flows: Arc<Flows>, bound: usize, need: Need, flow: F) -> Self
     where
         F: Fn(Arc<Flows>, Tx, Vec<I>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Vec<O>, store::Error>> + Send,
     {
         let (queue, mut waiting) = mpsc::channel::<Waiting<I, O>>(bound.max(1));
+        let entrance = Self {
+            queue,
+            flows: flows.clone(),
+            need,
+        };
         tokio::spawn(async move {
             while let Some(first) = waiting.recv().await {
                 let tx = flows.pool.begin().await;
@@ -47,17 +57,19 @@ impl<I: Clone + Send + 'static, O: Send + 'static> Gate<I, O> {
                 {
                     batch.push(next);
                 }
-                run(&flows, &flow, tx, batch).await;
+                run(&flows, need, &flow, tx, batch).await;
             }
         });
-        Self { queue }
+        entrance
     }
 
     /// Runs the flow for one request and returns after its commit.
     ///
     /// # Errors
-    /// [`Error::Busy`] at once when too many wait; else what the database said.
+    /// [`Error::Busy`] at once when too many wait, [`Error::NoRoom`] where this one can wait and the disk is nearly full;
+    /// else what the database said.
     pub async fn pass(&self, item: I) -> Result<O, Error> {
+        self.flows.space.let_in(self.need)?;
         let (answer, answered) = oneshot::channel();
         self.queue
             .try_send((item, answer))
@@ -68,6 +80,7 @@ impl<I: Clone + Send + 'static, O: Send + 'static> Gate<I, O> {
 
 async fn run<I, O, F, R>(
     flows: &Arc<Flows>,
+    need: Need,
     flow: &F,
     tx: Result<Tx, store::Error>,
     batch: Vec<Waiting<I, O>>,
@@ -88,9 +101,12 @@ async fn run<I, O, F, R>(
                 let _ = answer.send(Ok(outcome));
             }
         }
-        // One of them may be the reason. But a failed COMMIT may have been stored: then nobody may be told otherwise, and
-        // nothing may run twice here.
-        Err(error) if begun && answers.len() > 1 && !error.is_unknown() && !error.is_fatal() => {
+        // One of them may be the reason, or there is room after a look. But a failed COMMIT may have been stored: then
+        // nobody may be told otherwise, and nothing may run twice here.
+        Err(error)
+            if is_made_room(flows, need, &error).await
+                || begun && answers.len() > 1 && !error.is_unknown() && !error.is_fatal() =>
+        {
             for (item, answer) in items.into_iter().zip(answers) {
                 let _ = answer.send(alone(flows, flow, item).await);
             }
@@ -119,10 +135,16 @@ where
     }
 }
 
-/// Tells the daemon where nothing more can be promised.
-fn report(flows: &Flows, error: store::Error) -> Error {
-    if error.is_fatal() {
-        flows.broken.notify_one();
+/// Makes room where there was none, and tells whether this flow may use it.
+async fn is_made_room(flows: &Arc<Flows>, need: Need, error: &store::Error) -> bool {
+    if error.is_full() {
+        look(flows, true).await;
     }
-    Error::from(error)
+    error.is_full() && need == Need::CannotWait
+}
+
+fn report(flows: &Flows, error: store::Error) -> Error {
+    let error = Error::from(error);
+    flows.judge(&error);
+    error
 }

@@ -12,6 +12,7 @@ pub mod confirm;
 pub mod decline;
 pub mod epoch;
 pub mod erase;
+mod error;
 pub mod expire;
 pub mod export;
 pub mod gate;
@@ -28,18 +29,23 @@ pub mod retention;
 pub mod settle;
 pub mod show;
 pub mod signup;
+pub mod space;
 pub mod start;
 pub mod unsubscribe;
 pub mod view;
 mod work;
 
+pub use self::error::Error;
+
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
+use self::space::Space;
 use crate::clock::{Clock, random};
 use crate::domain::address::Address;
 use crate::domain::consent::{Hash, Keep};
@@ -52,7 +58,6 @@ use crate::domain::pepper::{Keyed, Pepper};
 use crate::domain::time::Timestamp;
 use crate::store::message::Message;
 use crate::store::{self, Pool, Tx};
-use crate::telemetry::logs::field;
 use crate::telemetry::metrics::Metrics;
 use crate::token::LinkKeys;
 
@@ -121,6 +126,10 @@ pub struct Flows {
     pub checkpoint_signed: Notify,
     /// Rings when the database failed in a way that leaves earlier writes in doubt.
     pub broken: Notify,
+    /// The room under the database.
+    pub space: Space,
+    /// Whether SQLite's write-ahead log may still hold what was erased from the file.
+    pub traces: AtomicBool,
     keys: RwLock<Arc<Keys>>,
     in_force: RwLock<Arc<InForce>>,
     facts: RwLock<HashMap<Hash, Arc<Facts>>>,
@@ -149,35 +158,6 @@ pub struct InForce {
     pub words: BTreeSet<(ListId, Hash)>,
 }
 
-/// Why a flow could not do its work; nothing of it is in force.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
-    /// More requests wait than the gate lets wait.
-    #[error("too many requests wait for the database")]
-    Busy,
-    /// The database.
-    #[error(transparent)]
-    Store(Arc<store::Error>),
-}
-
-impl From<store::Error> for Error {
-    /// Every failure of the database comes through here on its way to an answer, and is logged here, once.
-    fn from(error: store::Error) -> Self {
-        tracing::error!({ field::ERROR } = %error, "the database refused");
-        Error::Store(Arc::new(error))
-    }
-}
-
-impl Error {
-    /// Tells whether trying again later may help.
-    pub fn is_unavailable(&self) -> bool {
-        match self {
-            Error::Busy => true,
-            Error::Store(error) => error.is_unavailable() || error.is_unknown(),
-        }
-    }
-}
-
 impl Flows {
     /// Puts together what flows need.
     pub fn new(
@@ -187,6 +167,7 @@ impl Flows {
         metrics: Arc<Metrics>,
         keys: Keys,
         in_force: InForce,
+        space: Space,
     ) -> Self {
         let exempt = settings.exempt.iter().map(|a| keys.pepper.mailbox(a));
         let exempt = exempt.collect();
@@ -204,6 +185,9 @@ impl Flows {
             written: Notify::new(),
             checkpoint_signed: Notify::new(),
             broken: Notify::new(),
+            space,
+            // A process before this one may have erased something.
+            traces: AtomicBool::new(true),
             keys: RwLock::new(Arc::new(keys)),
             in_force: RwLock::new(Arc::new(in_force)),
         }

@@ -1,5 +1,7 @@
 //! Network facts whose time is over are erased, which the trail says.
 
+use std::sync::atomic::Ordering;
+
 use super::Flows;
 use crate::domain::event::EventKind;
 use crate::domain::evidence::Part;
@@ -33,6 +35,7 @@ pub async fn erase_network(flows: &Flows) -> Result<usize, Error> {
         .collect();
     tx.append(&events).await?;
     tx.commit().await?;
+    flows.traces.store(true, Ordering::Relaxed);
     flows.happened(&events);
     Ok(erased.len())
 }

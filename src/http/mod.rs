@@ -38,6 +38,7 @@ use self::problem::Problem;
 use crate::domain::list::Sender;
 use crate::flow::api_key::Known;
 use crate::flow::gate::Gate;
+use crate::flow::space::Need;
 use crate::flow::{Flows, confirm, decline, signup, unsubscribe};
 use crate::token::Purpose;
 
@@ -67,10 +68,15 @@ impl App {
         waiting: usize,
     ) -> Arc<Self> {
         Arc::new(Self {
-            signups: Gate::open(flows.clone(), waiting, signup::sign_up),
-            confirms: Gate::open(flows.clone(), waiting, confirm::confirm),
-            declines: Gate::open(flows.clone(), waiting, decline::decline),
-            unsubscribes: Gate::open(flows.clone(), waiting, unsubscribe::unsubscribe),
+            signups: Gate::open(flows.clone(), waiting, Need::CanWait, signup::sign_up),
+            confirms: Gate::open(flows.clone(), waiting, Need::CannotWait, confirm::confirm),
+            declines: Gate::open(flows.clone(), waiting, Need::CannotWait, decline::decline),
+            unsubscribes: Gate::open(
+                flows.clone(),
+                waiting,
+                Need::CannotWait,
+                unsubscribe::unsubscribe,
+            ),
             keys: Known::default(),
             pages: RwLock::new(Arc::new(pages)),
             public_url: public_url.trim_end_matches('/').to_owned(),

@@ -74,6 +74,31 @@ pub enum ConnectError {
         /// The operating system's reason.
         reason: String,
     },
+    /// The folder cannot be written as it must be.
+    #[error(
+        "database.url: the folder {folder} cannot be used: {reason}; confirmd's user must be able to make, write, sync and rename files in it"
+    )]
+    Probe {
+        /// The folder.
+        folder: String,
+        /// The operating system's reason.
+        reason: String,
+    },
+    /// What was written was not read again.
+    #[error(
+        "database.url: a file that was written, synced and renamed in {0} is not the same afterwards; put the database on another filesystem"
+    )]
+    Forgetful(String),
+    /// The filesystem is another machine's, or another program's.
+    #[error(
+        "database.url: {folder} is on {name}, where SQLite's locks and fsync cannot be trusted; put the file on a local disk (ext4, XFS), or use PostgreSQL"
+    )]
+    Remote {
+        /// The folder.
+        folder: String,
+        /// The filesystem.
+        name: &'static str,
+    },
     /// Another daemon has the file.
     #[error(
         "{0} is in use by another confirmd; one SQLite file serves one daemon (PostgreSQL serves many)"
@@ -100,6 +125,15 @@ pub enum ConnectError {
     /// A migration failed or was changed after it ran.
     #[error("the schema cannot be brought up to date: migration {0}")]
     Migration(String),
+}
+
+impl ConnectError {
+    pub(crate) fn file(path: &Path, error: &std::io::Error) -> Self {
+        Self::File {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        }
+    }
 }
 
 impl From<sqlx::Error> for ConnectError {
@@ -137,14 +171,14 @@ pub fn lock(location: &Location) -> Result<DaemonLock, ConnectError> {
     match file.try_lock() {
         Ok(()) => Ok(DaemonLock(Some(file))),
         Err(TryLockError::WouldBlock) => Err(ConnectError::InUse(path.display().to_string())),
-        Err(TryLockError::Error(error)) => Err(cannot_open(path, &error)),
+        Err(TryLockError::Error(error)) => Err(ConnectError::file(path, &error)),
     }
 }
 
 /// Opens a file beside the database, which must lie on a filesystem that can be written.
 fn lock_file(database: &Path, extension: &str) -> Result<File, ConnectError> {
     if let Some(folder) = database.parent().filter(|f| !f.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|error| cannot_open(folder, &error))?;
+        std::fs::create_dir_all(folder).map_err(|error| ConnectError::file(folder, &error))?;
     }
     let mut name = database.as_os_str().to_owned();
     name.push(".");
@@ -155,14 +189,7 @@ fn lock_file(database: &Path, extension: &str) -> Result<File, ConnectError> {
         .truncate(false)
         .write(true)
         .open(&path)
-        .map_err(|error| cannot_open(&path, &error))
-}
-
-fn cannot_open(path: &Path, error: &std::io::Error) -> ConnectError {
-    ConnectError::File {
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    }
+        .map_err(|error| ConnectError::file(&path, &error))
 }
 
 async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
@@ -170,7 +197,7 @@ async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
     let migrating = lock_file(path, "migrate")?;
     migrating
         .lock()
-        .map_err(|error| cannot_open(path, &error))?;
+        .map_err(|error| ConnectError::file(path, &error))?;
 
     let options = SqliteConnectOptions::new()
         .filename(path)

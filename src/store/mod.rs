@@ -12,6 +12,7 @@ pub mod address;
 pub mod api_key;
 pub mod audit;
 pub mod connect;
+pub mod disk;
 pub mod erase;
 pub mod event;
 pub mod evidence;
@@ -20,6 +21,7 @@ pub mod keyring;
 pub mod list;
 pub mod message;
 pub mod queue;
+pub mod reserve;
 pub mod set;
 pub mod signup;
 pub mod sqlite;
@@ -81,9 +83,7 @@ impl Pool {
     /// When the database cannot be reached or is locked by another process for longer than the busy timeout.
     pub async fn begin(&self) -> Result<Tx, Error> {
         Ok(match self {
-            Pool::Sqlite { writer, .. } => {
-                Tx::Sqlite(sqlite::Transaction::write(writer.turn().await?))
-            }
+            Pool::Sqlite { writer, .. } => Tx::Sqlite(sqlite::Transaction::write(writer).await?),
             Pool::Postgres(pool) => Tx::Postgres(pool.begin().await?),
         })
     }
@@ -94,7 +94,8 @@ impl Pool {
     /// When the database cannot be reached.
     pub async fn read(&self) -> Result<Tx, Error> {
         Ok(match self {
-            Pool::Sqlite { reader, .. } => {
+            Pool::Sqlite { writer, reader } => {
+                writer.sound()?;
                 Tx::Sqlite(sqlite::Transaction::read(reader.begin().await?))
             }
             Pool::Postgres(pool) => Tx::Postgres(pool.begin_with("begin read only").await?),
@@ -167,8 +168,10 @@ pub struct Error {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Later the same may work: unreachable, locked, full, deadlocked.
+    /// Later the same may work: unreachable, locked, deadlocked.
     Unavailable,
+    /// There is no room left under SQLite. Nothing was stored; later the same may work.
+    Full,
     /// The disk failed under SQLite: nothing more can be promised.
     Fatal,
     /// A defect of ours, or a row that cannot be read.
@@ -178,7 +181,12 @@ enum Kind {
 impl Error {
     /// Tells whether trying again later may help.
     pub fn is_unavailable(&self) -> bool {
-        self.kind == Kind::Unavailable
+        matches!(self.kind, Kind::Unavailable | Kind::Full)
+    }
+
+    /// Tells whether the disk under SQLite was full.
+    pub fn is_full(&self) -> bool {
+        self.kind == Kind::Full
     }
 
     /// Tells whether the process must stop: an I/O error of SQLite leaves the outcome of earlier writes open.
@@ -194,6 +202,14 @@ impl Error {
     /// Tells whether rows cannot be read, or the program is wrong about them: trying again does not help.
     pub fn is_defect(&self) -> bool {
         self.kind == Kind::Defect
+    }
+
+    fn after_failure() -> Self {
+        Self {
+            kind: Kind::Fatal,
+            what: "the disk failed under an earlier write".to_owned(),
+            at_commit: false,
+        }
     }
 
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {
@@ -238,9 +254,15 @@ impl From<sqlx::Error> for Error {
 
 /// SQLite's codes are numbers (the low byte is the primary code); PostgreSQL's are five characters.
 fn kind_of(code: &str) -> Kind {
+    // SQLITE_IOERR_SHMSIZE: no room for the index of the log, which is made before it is used.
+    if code == "4874" {
+        return Kind::Full;
+    }
     match code.parse::<u32>().map(|n| n & 0xff) {
-        // SQLITE_BUSY, _LOCKED, _FULL, _CANTOPEN, _READONLY
-        Ok(5 | 6 | 13 | 14 | 8) if code.len() < 5 => Kind::Unavailable,
+        // SQLITE_BUSY, _LOCKED, _CANTOPEN, _READONLY
+        Ok(5 | 6 | 14 | 8) if code.len() < 5 => Kind::Unavailable,
+        // SQLITE_FULL
+        Ok(13) if code.len() < 5 => Kind::Full,
         // SQLITE_IOERR, _CORRUPT, _NOTADB
         Ok(10 | 11 | 26) if code.len() < 5 => Kind::Fatal,
         _ => match code.get(..2) {

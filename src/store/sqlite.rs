@@ -5,8 +5,9 @@
 //! changes to each transaction.
 
 use std::fmt;
-use std::mem::take;
+use std::mem::{forget, take};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::query::{Query, QueryAs};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
@@ -21,6 +22,7 @@ use super::Error;
 pub struct Single {
     connection: Arc<Mutex<Option<SqliteConnection>>>,
     options: Arc<SqliteConnectOptions>,
+    failed: Arc<AtomicBool>,
 }
 
 /// The right to use it.
@@ -33,6 +35,7 @@ impl Single {
         Ok(Self {
             connection: Arc::new(Mutex::new(Some(connection))),
             options: Arc::new(options),
+            failed: Arc::default(),
         })
     }
 
@@ -41,18 +44,38 @@ impl Single {
         &self.options
     }
 
+    /// Fails once the disk has failed under a write: a second fsync would say that all is well (PostgreSQL's "fsyncgate").
+    pub fn sound(&self) -> Result<(), Error> {
+        match self.failed.load(Ordering::Relaxed) {
+            true => Err(Error::after_failure()),
+            false => Ok(()),
+        }
+    }
+
+    /// Sees to it that nobody writes any more.
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
     /// Waits for a turn.
     pub async fn turn(&self) -> Result<Turn, Error> {
         let connection = self.connection.clone().lock_owned().await;
+        self.sound()?;
         OwnedMutexGuard::try_map(connection, Option::as_mut)
             .map_err(|_| sqlx::Error::PoolClosed.into())
     }
 
     /// Closes the connection after the turns that were asked for.
     pub async fn close(&self) {
-        if let Some(connection) = self.connection.lock().await.take() {
+        let Some(connection) = self.connection.lock().await.take() else {
+            return;
+        };
+        match self.sound() {
             // What cannot be closed now is closed with the process.
-            let _ = connection.close().await;
+            Ok(()) => drop(connection.close().await),
+            // Whoever closes last folds the log into the file and deletes it. Where an fsync has failed, that is for the next
+            // start, which trusts only what its checksums say.
+            Err(_) => forget(connection),
         }
     }
 }
@@ -79,15 +102,17 @@ impl Transaction {
         }
     }
 
-    /// Begins one that may write. It holds the write lock from its first statement.
-    pub(super) fn write(turn: Turn) -> Self {
-        Self {
-            held: Held::Writer(Writer(Some(turn))),
+    /// Begins one that may write, when it is its turn. It holds the write lock from its first statement.
+    pub(super) async fn write(single: &Single) -> Result<Self, Error> {
+        let turn = Some(single.turn().await?);
+        let failed = single.failed.clone();
+        Ok(Self {
+            held: Held::Writer(Writer { turn, failed }),
             waiting: Waiting {
                 sql: "begin immediate;".to_owned(),
                 rows: Vec::new(),
             },
-        }
+        })
     }
 
     /// Returns the connection, for one statement, after all that waits.
@@ -111,7 +136,8 @@ impl Transaction {
         let Waiting { sql, rows } = take(&mut self.waiting);
         let query: QueryAs<'_, Sqlite, T, _> = sqlx::query_as(AssertSqlSafe(sql));
         let query = rows.into_iter().fold(query, QueryAs::bind);
-        Ok(query.fetch_all(self.held.connection()?).await?)
+        let rows = query.fetch_all(self.held.connection()?).await;
+        self.held.judge(rows)
     }
 
     /// Commits.
@@ -124,9 +150,11 @@ impl Transaction {
             self.held.end();
             return Ok(());
         };
-        // What can be rolled back was not committed, unless the disk failed.
+        // What can be rolled back was not committed, unless the disk failed. Where it was only full, SQLite has rolled back
+        // itself, and the next commit goes over what was written of this one.
         let undone = sqlx::query("rollback").execute(self.held.connection()?);
-        let at_commit = undone.await.is_err() || error.is_fatal();
+        let undone = undone.await.is_ok() || error.is_full();
+        let at_commit = error.is_fatal() || !undone;
         self.held.end();
         Err(Error { at_commit, ..error })
     }
@@ -138,8 +166,8 @@ impl Transaction {
         let Waiting { sql, rows } = take(&mut self.waiting);
         let query: Query<'_, Sqlite, _> = sqlx::query(AssertSqlSafe(sql));
         let query = rows.into_iter().fold(query, Query::bind);
-        query.execute(self.held.connection()?).await?;
-        Ok(())
+        let done = query.execute(self.held.connection()?).await;
+        self.held.judge(done).map(drop)
     }
 }
 
@@ -147,16 +175,29 @@ impl Held {
     fn connection(&mut self) -> Result<&mut SqliteConnection, Error> {
         match self {
             Held::Reader(reader) => Ok(reader),
-            Held::Writer(Writer(turn)) => {
+            Held::Writer(Writer { turn, .. }) => {
                 let turn = turn.as_deref_mut();
                 turn.ok_or_else(|| sqlx::Error::PoolClosed.into())
             }
         }
     }
 
+    /// Sees to it that nobody writes after this turn, which still lasts, if the disk has failed in it.
+    fn judge<T>(&self, done: Result<T, sqlx::Error>) -> Result<T, Error> {
+        done.map_err(|error| {
+            let error = Error::from(error);
+            if let Held::Writer(Writer { failed, .. }) = self
+                && error.is_fatal()
+            {
+                failed.store(true, Ordering::Relaxed);
+            }
+            error
+        })
+    }
+
     /// Ends the turn: nothing is left to be rolled back.
     fn end(&mut self) {
-        if let Held::Writer(Writer(turn)) = self {
+        if let Held::Writer(Writer { turn, .. }) = self {
             *turn = None;
         }
     }
@@ -164,12 +205,15 @@ impl Held {
 
 /// The turn of a transaction that may write, until it has ended; dropped before, it is rolled back.
 #[derive(Debug)]
-struct Writer(Option<Turn>);
+struct Writer {
+    turn: Option<Turn>,
+    failed: Arc<AtomicBool>,
+}
 
 impl Drop for Writer {
     fn drop(&mut self) {
         // Without a runtime the process ends, and the transaction with it.
-        if let (Some(mut turn), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+        if let (Some(mut turn), Ok(runtime)) = (self.turn.take(), Handle::try_current()) {
             // Whoever comes next waits until this is done. There is nothing to undo if nothing was sent yet, or if a commit
             // was only not waited for.
             runtime.spawn(async move { sqlx::query("rollback").execute(&mut *turn).await });

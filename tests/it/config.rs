@@ -73,6 +73,8 @@ fn the_smallest_useful_file_loads() {
     assert!(
         matches!(&config.database.url, DatabaseUrl::Sqlite { path } if path == Path::new("data/confirmd.db"))
     );
+    assert_eq!(config.database.min_free, 256_000_000);
+    assert_eq!(config.database.reserve, 64_000_000);
     assert_eq!((config.smtp.at.tls, config.smtp.at.port), (Tls::None, 25));
     assert_eq!(config.smtp.hello, "lists.acme.example");
     assert_eq!(config.smtp.timeouts.dot, Duration::from_secs(600));
@@ -299,6 +301,16 @@ fn every_mistake_is_told_with_its_key_and_its_remedy() {
             "[keys]",
             "[templates]\ndir = \"/nowhere\"\n[keys]",
             "templates.dir: no folder /nowhere; create it, or leave the key out",
+        ),
+        (
+            "[smtp]",
+            "min_free = 256\n[smtp]",
+            "database.min_free: is a number without a unit (in confirmd.toml); write a size as in \"256 MB\": B, kB, MB, GB, KiB, MiB or GiB, in quotes",
+        ),
+        (
+            "[smtp]",
+            "reserve = \"a lot\"\n[smtp]",
+            "database.reserve: \"a lot\" is no size (in confirmd.toml); write a size as in \"256 MB\": B, kB, MB, GB, KiB, MiB or GiB",
         ),
     ];
     let mut wrong = Vec::new();

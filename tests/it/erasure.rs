@@ -1,14 +1,21 @@
 //! A person is erased with the proof: nothing about them is left, the trail is whole, and their old links still work.
 
+use std::path::Path;
+use std::time::Duration;
+
+use confirmd::background::fold::Fold;
 use confirmd::domain::address::Address;
 use confirmd::domain::consent::{Action, Consent, Network};
 use confirmd::domain::delivery::About;
 use confirmd::flow::erase::erase;
 use confirmd::flow::signup::{Outcome, Request, sign_up};
 
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+
 use crate::audit::fixture;
-use crate::support::app::{Db, TestApp, both};
-use crate::support::daemon::{Home, QUICK};
+use crate::support::app::{Db, LISTS, TestApp, both, signup};
+use crate::support::daemon::{Home, QUICK, until};
 use crate::support::out;
 use crate::support::peer::Peer;
 
@@ -65,19 +72,22 @@ async fn erase_at_acme(app: &TestApp, email: &str) -> bool {
 /// Every byte that the database keeps: SQLite's files, or what PostgreSQL's own tool writes out.
 fn every_byte(app: &TestApp) -> Vec<u8> {
     match app.db {
-        Db::Sqlite => {
-            let mut bytes = Vec::new();
-            for file in std::fs::read_dir(app.dir.path()).expect("a folder") {
-                let path = file.expect("a file").path();
-                let name = path.file_name().and_then(|n| n.to_str()).expect("a name");
-                if name.starts_with("confirmd.db") {
-                    bytes.extend(std::fs::read(&path).expect("bytes"));
-                }
-            }
-            bytes
-        }
+        Db::Sqlite => files(app.dir.path()),
         Db::Postgres => crate::support::postgres::shared().dump(&app.url),
     }
+}
+
+/// Every byte of SQLite's files.
+fn files(folder: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for file in std::fs::read_dir(folder).expect("a folder") {
+        let path = file.expect("a file").path();
+        let name = path.file_name().and_then(|n| n.to_str()).expect("a name");
+        if name.starts_with("confirmd.db") {
+            bytes.extend(std::fs::read(&path).expect("bytes"));
+        }
+    }
+    bytes
 }
 
 /// Returns where the first of some needles is, in one pass.
@@ -240,4 +250,73 @@ async fn the_command_says_what_went_and_what_stays() {
     assert_eq!(unknown.code, Some(1));
     home.idle().await;
     assert_eq!(home.trail().await["subscriber.erased"], 1);
+}
+
+/// Somebody reads the log while a person is erased: the daemon empties it when they have gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_emptied_of_the_erased_as_soon_as_nobody_reads_it() {
+    const EMPTIED: &str = "SQLite's write-ahead log was emptied: it holds nothing that was erased";
+    let peer = Peer::start().await;
+    let home = Home::new(Db::Sqlite, peer.addr(), QUICK);
+    let key = home.key("acme", "signup").await;
+    let mut daemon = home.start().await;
+    let (email, trace) = ("in.the.log@example.org", "in.the.log");
+    let erase = [
+        "subscriber",
+        "erase",
+        email,
+        "--sender",
+        "acme",
+        "--destroy-proof",
+    ];
+    assert_eq!(daemon.sign_up(&key, email, &["weekly"]).await.status, 202);
+    home.idle().await;
+    let options = SqliteConnectOptions::new().filename(home.dir.path().join("confirmd.db"));
+    let mut reader = options.connect().await.expect("SQLite opens");
+    let read = sqlx::raw_sql("begin; select count(*) from event;");
+    read.execute(&mut reader).await.expect("a read");
+    let done = home.run(&erase).await;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stderr.contains("is being read"), "{}", done.stderr);
+    let emptied = daemon.count(EMPTIED);
+    assert!(holds(&files(home.dir.path()), trace), "the search finds it");
+
+    let gone = sqlx::raw_sql("rollback").execute(&mut reader).await;
+    gone.expect("the reader goes");
+    let again =
+        |lines: &Vec<String>| lines.iter().filter(|line| line.contains(EMPTIED)).count() > emptied;
+    until(&mut daemon.stderr, "an empty log", again).await;
+    assert!(!holds(&files(home.dir.path()), trace), "a trace is left");
+    // What emptying itself wrote is no reason to empty it again.
+    assert_eq!(
+        daemon
+            .sign_up(&key, "stays@example.org", &["weekly"])
+            .await
+            .status,
+        202
+    );
+    home.idle().await;
+    assert!(holds(&files(home.dir.path()), "stays@example.org"));
+}
+
+/// Network facts go by themselves, out of the log too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn facts_whose_time_is_over_leave_the_log_too() {
+    let app = TestApp::with(Db::Sqlite, LISTS, "[evidence]\nip = \"full\"\n").await;
+    let mut body = signup("kept@example.org", &["weekly"]);
+    body["consent"]["ip"] = "198.51.100.7".into();
+    assert_eq!(app.post_signup(&body).await.status, 202);
+    let fold = Fold::new(app.flows.clone()).await.expect("SQLite");
+    let fold = fold.expect("a log");
+    assert!(fold.step().await.expect("folded"));
+    assert!(holds(&every_byte(&app), "198.51.100.7"));
+    app.pass(Duration::from_secs(31 * 24 * 3600));
+    app.sweep().await;
+    // A fold that has just begun: the other one looks for traces every two seconds.
+    let fold = Fold::new(app.flows.clone()).await.expect("SQLite");
+    let fold = fold.expect("a log");
+    assert!(fold.step().await.expect("folded"));
+    let bytes = every_byte(&app);
+    assert!(!holds(&bytes, "198.51.100.7"), "a trace is left");
+    assert!(holds(&bytes, "kept@example.org"));
 }

@@ -31,6 +31,7 @@ use crate::flow::claim::{Job, Room, claim};
 use crate::flow::gate::Gate;
 use crate::flow::lease::give_back;
 use crate::flow::settle::{self, settle};
+use crate::flow::space::Need;
 use crate::flow::start::Start;
 use crate::message::Composer;
 use crate::store;
@@ -92,8 +93,8 @@ impl Deliver {
         settings: Settings,
     ) -> Result<Self, store::Error> {
         let deliver = Self {
-            results: Gate::open(flows.clone(), settings.waiting, settle),
-            returns: Gate::open(flows.clone(), settings.waiting, give_back),
+            results: Gate::open(flows.clone(), settings.waiting, Need::CannotWait, settle),
+            returns: Gate::open(flows.clone(), settings.waiting, Need::CannotWait, give_back),
             composer: RwLock::new(composer.clone()),
             line: Line::new(AHEAD * routes.sessions()),
             alarm: AtomicBool::new(false),
@@ -227,6 +228,10 @@ impl Deliver {
 
     /// Claims a batch and begins to send it.
     async fn begin(self: &Arc<Self>, sending: &mut JoinSet<()>) -> Result<Begun, store::Error> {
+        // What cannot be settled is sent a second time: nothing more leaves until there is room.
+        if self.flows.space.is_low() {
+            return Ok(Begun::NoRoom);
+        }
         let now = self.flows.clock.now();
         self.begin_slowly(now).await?;
         let knocked = self.routes.knock(now, sending);

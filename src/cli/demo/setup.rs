@@ -142,6 +142,8 @@ drain = "5 s"
 listen = "{ops}"
 [database]
 url = {database}
+min_free = "0 B"
+reserve = "0 B"
 [smtp]
 host = "{smtp_host}"
 port = {smtp_port}

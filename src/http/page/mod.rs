@@ -41,6 +41,7 @@ fn bad_link(app: &App, headers: &HeaderMap) -> Response {
 
 /// Says that the database did not answer; what was pressed is not in force.
 fn failed(app: &App, error: &flow::Error, headers: &HeaderMap) -> Response {
+    app.flows.judge(error);
     let status = match error.is_unavailable() {
         true => StatusCode::SERVICE_UNAVAILABLE,
         false => StatusCode::INTERNAL_SERVER_ERROR,

@@ -16,6 +16,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
+use super::request::{method_name, status_class};
+
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -70,6 +72,8 @@ pub struct Metrics {
     copies: Family<Copy, Counter>,
     gate: Gauge,
     log: Gauge,
+    disk_free: Gauge,
+    disk_alarm: Gauge,
 }
 
 impl Metrics {
@@ -166,6 +170,16 @@ impl Metrics {
                 "sqlite_log_pages",
                 "Pages in SQLite's write-ahead log when it was looked at",
             ),
+            disk_free: add(
+                ours,
+                "sqlite_disk_free_bytes",
+                "Bytes that are free on the disk of SQLite's file, beside the reserve",
+            ),
+            disk_alarm: add(
+                ours,
+                "sqlite_disk_alarm",
+                "1 while less is free there than database.min_free: signups are refused",
+            ),
             registry,
         }
     }
@@ -218,8 +232,8 @@ impl Metrics {
     ) {
         let request = Request {
             route: route.clone(),
-            method: known(method),
-            status_class: class(status),
+            method: method_name(method),
+            status_class: status_class(status),
         };
         self.requests.get_or_create(&request).inc();
         self.durations
@@ -291,6 +305,12 @@ impl Metrics {
         self.log.set(pages);
     }
 
+    /// Sets how many bytes are free on the disk of SQLite's file, and whether these are too few.
+    pub fn disk(&self, free: u64, low: bool) {
+        self.disk_free.set(i64::try_from(free).unwrap_or(i64::MAX));
+        self.disk_alarm.set(i64::from(low));
+    }
+
     /// Writes all metrics in OpenMetrics text; serve it as [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut out = String::new();
@@ -308,28 +328,6 @@ fn add<M: Metric + Default + Clone>(registry: &mut Registry, name: &str, help: &
 
 fn durations() -> Histogram {
     Histogram::new(BUCKETS)
-}
-
-/// Names the methods that routes have; a stranger can make up others.
-fn known(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        _ => "other",
-    }
-}
-
-fn class(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        100..200 => "1xx",
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
-    }
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ fn every_metric_is_written_with_its_labels() {
     metrics.checkpoint_copy("endpoint", "failed");
     metrics.gate_waiting(2);
     metrics.log_pages(5);
+    metrics.disk(4096, true);
     let text = metrics.encode();
     for line in [
         "process_start_time_seconds 1700000000",
@@ -56,6 +57,8 @@ fn every_metric_is_written_with_its_labels() {
         "confirmd_checkpoint_copies_total{outlet=\"endpoint\",outcome=\"failed\"} 1",
         "confirmd_gate_waiting 2",
         "confirmd_sqlite_log_pages 5",
+        "confirmd_sqlite_disk_free_bytes 4096",
+        "confirmd_sqlite_disk_alarm 1",
         "# EOF",
     ] {
         assert!(

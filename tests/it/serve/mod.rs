@@ -2,6 +2,8 @@
 
 mod commands;
 mod database;
+mod disk;
 mod reload;
+mod space;
 mod start;
 mod stop;

@@ -73,6 +73,8 @@ impl Home {
         home.set("SERVER__PUBLIC_URL", "https://lists.acme.example");
         home.set("OPS__LISTEN", "127.0.0.1:0");
         home.set("DATABASE__URL", &home.url.clone());
+        home.set("DATABASE__RESERVE", "1 MB");
+        home.set("DATABASE__MIN_FREE", "1 MB");
         home.set("SMTP__HOST", &relay.ip().to_string());
         home.set("SMTP__PORT", &relay.port().to_string());
         home.set("SMTP__TLS", "none");
@@ -156,7 +158,12 @@ impl Home {
             "--regid=nogroup",
             "--clear-groups",
         ];
-        Self::finish(self.spawn_by(&nobody, words)).await
+        self.run_by(&nobody, words).await
+    }
+
+    /// Runs a command by another one, to its end.
+    pub async fn run_by(&self, wrapper: &[&str], words: &[&str]) -> Done {
+        Self::finish(self.spawn_by(wrapper, words)).await
     }
 
     async fn finish(mut process: Daemon) -> Done {
@@ -309,6 +316,11 @@ impl Daemon {
         self.child.kill().expect("it can be killed");
         let status = self.child.wait().expect("it has ended");
         assert_eq!(status.signal(), Some(9), "it had ended before");
+    }
+
+    /// Returns the number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks it to stop.

@@ -13,6 +13,8 @@ pub mod process;
 pub mod receiver;
 pub mod serve;
 pub mod sink;
+pub mod small_disk;
 pub mod source;
 pub mod sql;
+pub mod strace;
 pub mod webdriver;

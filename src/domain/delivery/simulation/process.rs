@@ -87,6 +87,7 @@ impl World {
             let one = &mut self.processes[process];
             one.breaker.begin();
             one.pace.take();
+            one.took.push_back(self.now);
             one.waiting.push_back((i, self.numbers));
         }
         self.dispatch(process);
@@ -107,7 +108,6 @@ impl World {
             }
             let mail = &mut self.mails[i];
             one.turns.begin(&mail.domain);
-            one.began.push_back(self.now);
             assert!(
                 self.now >= mail.not_before,
                 "seed {}: perhaps sent, and tried again too soon: {mail:?}",
