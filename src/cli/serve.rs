@@ -16,7 +16,7 @@ use crate::background::copies::Copies;
 use crate::background::deliver::{self, Deliver};
 use crate::background::outlets::Outlets;
 use crate::background::sequence::Sequencer;
-use crate::background::{fold, gauge, sweep};
+use crate::background::{fold, gauge, sweep, wake};
 use crate::clock::Clock;
 use crate::config::{Config, Roles};
 use crate::flow::register::register;
@@ -26,6 +26,7 @@ use crate::lifecycle::{self, Ended, Stop, Tasks};
 use crate::message::Composer;
 use crate::smtp::Relay;
 use crate::store::connect::{DaemonLock, connect, lock};
+use crate::store::wake::Waits;
 use crate::telemetry::logs;
 use crate::telemetry::metrics::Metrics;
 use crate::template::Templates;
@@ -230,6 +231,12 @@ impl Service {
         if self.roles.sweep {
             tasks.spawn("sweep", endless(sweep::run(flows.clone(), stop.soft())));
         }
+        let here = Waits {
+            mails: self.roles.deliver,
+            events: self.roles.sequence,
+        };
+        let waking = wake::run(flows.clone(), here, stop.soft());
+        tasks.spawn("wake", endless(waking));
         tasks.spawn("fold", fold::run(flows.clone(), stop.soft()));
         tasks.spawn("gauge", endless(gauge::run(flows.clone(), stop.soft())));
         tasks.spawn("database", watch_database(flows.clone(), stop.clone()));

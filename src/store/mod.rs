@@ -1,8 +1,8 @@
 //! The only SQL: one file per table family, one text per statement for both databases.
 //!
 //! [`Pool`] and [`Tx`] are closed enums. What differs between SQLite and PostgreSQL lives in five places: connecting
-//! ([`connect`]), beginning ([`Pool::begin`], [`sqlite`]), locking and claiming ([`address`], [`message`]), waking, and
-//! writing sets ([`set`]).
+//! ([`connect`]), beginning ([`Pool::begin`], [`sqlite`], [`postgres`]), locking and claiming ([`address`], [`message`]),
+//! waking ([`wake`]), and writing sets ([`set`]).
 #![expect(
     clippy::missing_errors_doc,
     reason = "every statement here fails in the ways that store::Error names, and in no other"
@@ -19,15 +19,17 @@ pub mod idempotency;
 pub mod keyring;
 pub mod list;
 pub mod message;
+pub mod postgres;
 pub mod set;
 pub mod signup;
 pub mod sqlite;
 pub mod subscriber;
 pub mod trail;
 mod types;
+pub mod wake;
 pub mod wal;
 
-use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
+use sqlx::{Postgres, SqlitePool, Transaction};
 
 /// Runs one expression on the connection of a transaction, whichever database it is.
 macro_rules! on {
@@ -60,7 +62,7 @@ pub enum Pool {
         reader: SqlitePool,
     },
     /// A PostgreSQL server, shared by any number of processes.
-    Postgres(PgPool),
+    Postgres(postgres::Server),
 }
 
 /// One transaction; rolled back when dropped.
@@ -82,7 +84,7 @@ impl Pool {
             Pool::Sqlite { writer, .. } => {
                 Tx::Sqlite(sqlite::Transaction::write(writer.turn().await?))
             }
-            Pool::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Pool::Postgres(server) => Tx::Postgres(server.begin("begin").await?),
         })
     }
 
@@ -95,7 +97,7 @@ impl Pool {
             Pool::Sqlite { reader, .. } => {
                 Tx::Sqlite(sqlite::Transaction::read(reader.begin().await?))
             }
-            Pool::Postgres(pool) => Tx::Postgres(pool.begin_with("begin read only").await?),
+            Pool::Postgres(server) => Tx::Postgres(server.begin("begin read only").await?),
         })
     }
 
@@ -109,7 +111,7 @@ impl Pool {
             Pool::Sqlite { reader, .. } => {
                 Tx::Sqlite(sqlite::Transaction::read(reader.begin().await?))
             }
-            Pool::Postgres(pool) => Tx::Postgres(pool.begin_with(BEGIN).await?),
+            Pool::Postgres(server) => Tx::Postgres(server.begin(BEGIN).await?),
         })
     }
 
@@ -120,7 +122,7 @@ impl Pool {
                 reader.close().await;
                 writer.close().await;
             }
-            Pool::Postgres(pool) => pool.close().await,
+            Pool::Postgres(server) => server.close().await,
         }
     }
 
@@ -198,6 +200,14 @@ impl Error {
         Self {
             kind: Kind::Defect,
             what: what.into(),
+            at_commit: false,
+        }
+    }
+
+    fn unavailable(what: &str) -> Self {
+        Self {
+            kind: Kind::Unavailable,
+            what: what.to_owned(),
             at_commit: false,
         }
     }

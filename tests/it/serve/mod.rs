@@ -2,6 +2,7 @@
 
 mod commands;
 mod database;
+mod failover;
 mod reload;
 mod start;
 mod stop;
