@@ -221,7 +221,7 @@ impl From<sqlx::Error> for Error {
                 let on = inner.constraint().map(|c| format!(" on {c}"));
                 (
                     kind_of(&code),
-                    format!("code {code}{}", on.unwrap_or_default()),
+                    format!("code {code}{}{}", words(&code), on.unwrap_or_default()),
                 )
             }
             sqlx::Error::Io(inner) => (Kind::Unavailable, format!("connection: {}", inner.kind())),
@@ -241,6 +241,15 @@ impl From<sqlx::Error> for Error {
             what,
             at_commit: false,
         }
+    }
+}
+
+/// What a code means to whoever must mend it, where its number does not say.
+fn words(code: &str) -> &'static str {
+    match code {
+        "25006" => " (the server is read-only)",
+        "57P03" => " (the server starts or stops)",
+        _ => "",
     }
 }
 

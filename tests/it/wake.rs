@@ -117,6 +117,7 @@ async fn a_change_by_another_process_is_seen_on_sqlite() {
     let email = "later@example.org";
     assert_eq!(daemon.sign_up(&key, email, &["weekly"]).await.status, 202);
     daemon.message("message.deferred").await;
+    peer.script(|_| None);
     let due = "update message set due_at = created_at where state = 'queued'";
     assert_eq!(sql::execute(&home.url, due).await, Ok(1));
     peer.wait_for(1).await;
