@@ -68,6 +68,7 @@ impl Bell {
             return Ok(None);
         };
         let options = options
+            .application_name("confirmd wake")
             .options([("synchronous_commit", "off")])
             .disable_statement_logging();
         let own = PgPoolOptions::new()
