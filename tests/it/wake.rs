@@ -86,7 +86,6 @@ async fn notices_are_few_and_only_of_what_others_do() {
     let key = home.key("acme", "signup").await;
     let mut all = only(&mut home, &["HTTP", "DELIVER", "SEQUENCE"]).await;
     let mut listener = listener(&home.url).await;
-    let began = Instant::now();
     let driver = Driver::new(&key, "itself", 100, None);
     driver.at.send_replace(Some(all.addr));
     driver.run(4).await;
@@ -96,20 +95,18 @@ async fn notices_are_few_and_only_of_what_others_do() {
     assert!(all.wait().await.success());
 
     let http = only(&mut home, &["HTTP"]).await;
+    let began = Instant::now();
     let driver = Driver::new(&key, "others", 300, None);
     driver.at.send_replace(Some(http.addr));
     driver.run(4).await;
+    // One when it began, and one for what came after the last.
+    let most = began.elapsed().as_millis() / PAUSE.as_millis() + 3;
     let mut notices = Vec::new();
     while let Ok(notice) = timeout(20 * PAUSE, listener.recv()).await {
         notices.push(notice.expect("it listens").payload().to_owned());
     }
-    let most = began.elapsed().as_millis() / PAUSE.as_millis() + 2;
+    println!("wake: {} notices, at most {most}", notices.len());
     assert!((1..=most).contains(&(notices.len() as u128)), "{notices:?}");
-    assert!(
-        notices.len() < 150,
-        "about one for each signup: {}",
-        notices.len()
-    );
     let first = &notices[0];
     let name = first.split(' ').next().expect("a name");
     assert!(first.ends_with(" mails events"), "{first}");

@@ -47,10 +47,13 @@ fn drive(key: &str, daemon: &Daemon) -> (Arc<Driver>, JoinHandle<()>) {
 }
 
 /// Waits until this many signups have their 202.
-async fn accepted(driver: &Driver, n: usize) {
+async fn accepted(driver: &Driver, driving: &mut JoinHandle<()>, n: usize) {
     let mut accepted = driver.accepted.subscribe();
-    let enough = accepted.wait_for(|accepted| *accepted >= n).await;
-    drop(enough.expect("the driver drives"));
+    tokio::select! {
+        biased;
+        enough = accepted.wait_for(|accepted| *accepted >= n) => drop(enough.expect("the driver drives")),
+        ended = driving => panic!("the driver ended before: {ended:?}"),
+    }
 }
 
 /// Every 202 is in the database and nothing else is, and each has its mail, once.
@@ -78,14 +81,14 @@ async fn a_restart_under_load_loses_nothing() {
     home.move_to(&database.url);
     let key = home.key("acme", "signup").await;
     let mut daemon = home.start().await;
-    let (driver, driving) = drive(&key, &daemon);
+    let (driver, mut driving) = drive(&key, &daemon);
     let began = "select pg_postmaster_start_time()::text";
     let first = home.sql(began).await;
     for restart in 1..=3 {
-        accepted(&driver, restart * 90).await;
+        accepted(&driver, &mut driving, restart * 90).await;
         cluster.restart();
         // Everybody waits for the server, and goes on by itself.
-        accepted(&driver, restart * 90 + 40).await;
+        accepted(&driver, &mut driving, restart * 90 + 40).await;
     }
     driving.await.expect("every signup has its 202");
     assert_ne!(home.sql(began).await, first);
@@ -109,8 +112,8 @@ async fn a_server_that_only_reads_is_waited_for() {
     home.move_to(&database.url);
     let key = home.key("acme", "signup").await;
     let mut daemon = home.start().await;
-    let (driver, driving) = drive(&key, &daemon);
-    accepted(&driver, 100).await;
+    let (driver, mut driving) = drive(&key, &daemon);
+    accepted(&driver, &mut driving, 100).await;
     peer.wait_for(1).await;
 
     cluster.admin("alter system set default_transaction_read_only = on; select pg_reload_conf()");
@@ -168,7 +171,7 @@ async fn pass(
                     let commits = asked[..n].windows(COMMIT.len()).any(|bytes| bytes == COMMIT);
                     if commits && cut.swap(false, Ordering::SeqCst) {
                         // It is stored once the server has answered.
-                        server.read(&mut answered).await?;
+                        server.readable().await?;
                         return Ok(());
                     }
                 }
