@@ -1,7 +1,7 @@
 //! What runs without being asked: each role has `step`, which does what there is to do, and `run`, which repeats it.
 //!
-//! A role is woken by a ring from the flows and looks by itself after a while: rings can be missed, work cannot. Every
-//! step may be repeated, cut off or run in two processes at once.
+//! A role is woken by a ring from the flows, those of other processes included ([`wake`]), and looks by itself after a
+//! while: rings can be missed, work cannot. Every step may be repeated, cut off or run in two processes at once.
 
 pub mod copies;
 pub mod deliver;
@@ -12,6 +12,7 @@ pub mod sequence;
 pub mod space;
 pub mod sweep;
 mod verdict;
+pub mod wake;
 
 use std::future::Future;
 use std::time::Duration;

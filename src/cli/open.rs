@@ -6,6 +6,7 @@ use crate::config::{Config, DatabaseUrl};
 use crate::domain::list::{Sender, SenderId};
 use crate::store::Pool;
 use crate::store::connect::{ConnectError, Location, connect};
+use crate::store::postgres::Way;
 
 /// Returns where the configured database is.
 pub fn location(config: &Config) -> Result<Location, ConnectError> {
@@ -13,7 +14,12 @@ pub fn location(config: &Config) -> Result<Location, ConnectError> {
         DatabaseUrl::Sqlite { path } => Ok(Location::Sqlite(path.clone())),
         DatabaseUrl::Postgres { url } => {
             let owner = config.database.migrate_url.as_ref();
-            Location::postgres(url.expose_secret(), owner.map(ExposeSecret::expose_secret))
+            let owner = owner.map(ExposeSecret::expose_secret);
+            let way = match config.database.pooler {
+                true => Way::Pooled,
+                false => Way::Direct,
+            };
+            Location::postgres(url.expose_secret(), owner, way)
         }
     }
 }

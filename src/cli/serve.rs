@@ -17,7 +17,7 @@ use crate::background::deliver::route::Routes;
 use crate::background::deliver::{self, Deliver};
 use crate::background::outlets::Outlets;
 use crate::background::sequence::Sequencer;
-use crate::background::{fold, gauge, space, sweep};
+use crate::background::{fold, gauge, space, sweep, wake};
 use crate::clock::Clock;
 use crate::config::{Config, Roles};
 use crate::flow::quarantine::free_all;
@@ -31,6 +31,7 @@ use crate::store;
 use crate::store::connect::{ConnectError, DaemonLock, Location, connect, lock};
 use crate::store::disk::Disk;
 use crate::store::reserve::Reserve;
+use crate::store::wake::Waits;
 use crate::telemetry::logs;
 use crate::telemetry::metrics::Metrics;
 use crate::template::Templates;
@@ -235,6 +236,12 @@ impl Service {
         if self.roles.sweep {
             tasks.spawn("sweep", endless(sweep::run(flows.clone(), stop.soft())));
         }
+        let here = Waits {
+            mails: self.roles.deliver,
+            events: self.roles.sequence,
+        };
+        let waking = wake::run(flows.clone(), here, stop.soft());
+        tasks.spawn("wake", endless(waking));
         tasks.spawn("fold", fold::run(flows.clone(), stop.soft()));
         tasks.spawn("space", endless(space::run(flows.clone(), stop.soft())));
         tasks.spawn("gauge", endless(gauge::run(flows.clone(), stop.soft())));

@@ -21,6 +21,8 @@ pub struct Database {
     pub min_free: u64,
     /// The size of the file that is kept beside it for a full disk, in bytes.
     pub reserve: u64,
+    /// Whether `url` leads through a pooler in transaction mode. PostgreSQL only.
+    pub pooler: bool,
 }
 
 /// One of the two databases.
@@ -72,6 +74,13 @@ impl Database {
             let remedy = "leave the key out with SQLite";
             table.fault("migrate_url", "is for PostgreSQL only", remedy);
         }
+        let pooler = table.get("pooler", switch);
+        if pooler == Some(true)
+            && let Some(url) = &url
+            && let Some((key, problem, remedy)) = past_pooler(url, migrate_url.as_ref())
+        {
+            table.fault(key, problem, remedy);
+        }
         table.finish();
         Some(Self {
             url: url?,
@@ -79,7 +88,36 @@ impl Database {
             migrate_url,
             min_free: min_free?,
             reserve: reserve?,
+            pooler: pooler?,
         })
+    }
+}
+
+/// Says what is wrong with a pooler: migrations hold a lock of their session, which a pooler does not keep.
+fn past_pooler(
+    url: &Url,
+    migrate_url: Option<&SecretString>,
+) -> Option<(&'static str, &'static str, &'static str)> {
+    let Url::Postgres { url } = url else {
+        return Some((
+            "pooler",
+            "is for PostgreSQL only",
+            "leave the key out with SQLite",
+        ));
+    };
+    let remedy = "write the URL of PostgreSQL itself, past the pooler: migrations need a session";
+    match migrate_url {
+        None => Some((
+            "migrate_url",
+            "is missing, and database.pooler is true",
+            remedy,
+        )),
+        Some(owner) if owner.expose_secret() == url.expose_secret() => Some((
+            "migrate_url",
+            "is database.url, which leads through a pooler",
+            remedy,
+        )),
+        Some(_) => None,
     }
 }
 

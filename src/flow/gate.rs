@@ -107,8 +107,14 @@ async fn run<I, O, F, R>(
             if is_made_room(flows, need, &error).await
                 || begun && answers.len() > 1 && !error.is_unknown() && !error.is_fatal() =>
         {
+            let mut gone = None;
             for (item, answer) in items.into_iter().zip(answers) {
-                let _ = answer.send(alone(flows, flow, item).await);
+                let outcome = match &gone {
+                    None => alone(flows, flow, item, &mut gone).await,
+                    // One wait for a database that is gone is enough for all.
+                    Some(error) => Err(Error::clone(error)),
+                };
+                let _ = answer.send(outcome);
             }
         }
         Err(error) => {
@@ -120,16 +126,22 @@ async fn run<I, O, F, R>(
     }
 }
 
-async fn alone<I, O, F, R>(flows: &Arc<Flows>, flow: &F, item: I) -> Result<O, Error>
+/// Runs the flow for one request; `gone` is why not even a transaction could begin.
+async fn alone<I, O, F, R>(
+    flows: &Arc<Flows>,
+    flow: &F,
+    item: I,
+    gone: &mut Option<Error>,
+) -> Result<O, Error>
 where
     F: Fn(Arc<Flows>, Tx, Vec<I>) -> R,
     R: Future<Output = Result<Vec<O>, store::Error>>,
 {
-    let outcomes = async {
-        let tx = flows.pool.begin().await?;
-        flow(flows.clone(), tx, vec![item]).await
+    let tx = match flows.pool.begin().await {
+        Ok(tx) => tx,
+        Err(error) => return Err(gone.insert(report(flows, error)).clone()),
     };
-    match outcomes.await {
+    match flow(flows.clone(), tx, vec![item]).await {
         Ok(mut outcomes) => outcomes.pop().ok_or(Error::Busy),
         Err(error) => Err(report(flows, error)),
     }

@@ -6,10 +6,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, PgConnection, SqlSafeStr};
 
+use super::postgres::{Server, Way};
 use super::sqlite::Single;
 use super::{Error, Pool};
 
@@ -31,16 +32,16 @@ const READER_CACHE: &str = "-256";
 /// The first SQLite without the bug that lets a WAL reset lose commits.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 
-/// After this time without use a connection to a server may have been closed.
-const RESTED: Duration = Duration::from_secs(1);
+/// What a server or a pooler says to words that it does not understand, such as the settings of a session.
+const PROTOCOL_VIOLATION: &str = "08P01";
 
 /// Where the database is.
 #[derive(Clone, Debug)]
 pub enum Location {
     /// A file of SQLite.
     Sqlite(PathBuf),
-    /// A PostgreSQL server, and the login that owns its tables where that is another.
-    Postgres(Box<PgConnectOptions>, Option<Box<PgConnectOptions>>),
+    /// A PostgreSQL server, the login that owns its tables where that is another, and how the server is reached.
+    Postgres(Box<PgConnectOptions>, Option<Box<PgConnectOptions>>, Way),
 }
 
 impl Location {
@@ -48,15 +49,15 @@ impl Location {
     ///
     /// # Errors
     /// When one is none.
-    pub fn postgres(url: &str, migrate_url: Option<&str>) -> Result<Self, ConnectError> {
+    pub fn postgres(url: &str, migrate_url: Option<&str>, way: Way) -> Result<Self, ConnectError> {
         let read = |url: &str| {
             let options = PgConnectOptions::from_str(url).map_err(|_| ConnectError::Url)?;
+            // No number here is a fraction, and poolers refuse settings that they do not know.
+            let options = options.extra_float_digits(None);
             Ok::<_, ConnectError>(Box::new(options.application_name("confirmd")))
         };
-        Ok(Self::Postgres(
-            read(url)?,
-            migrate_url.map(read).transpose()?,
-        ))
+        let owner = migrate_url.map(read).transpose()?;
+        Ok(Self::Postgres(read(url)?, owner, way))
     }
 }
 
@@ -104,6 +105,11 @@ pub enum ConnectError {
         "{0} is in use by another confirmd; one SQLite file serves one daemon (PostgreSQL serves many)"
     )]
     InUse(String),
+    /// A pooler stands before the server, and nobody said so.
+    #[error(
+        "database.url: the settings of a session are refused ({PROTOCOL_VIOLATION}); before a pooler such as PgBouncer set database.pooler = true, and database.migrate_url to the server itself"
+    )]
+    Pooler,
     /// The database refused.
     #[error(transparent)]
     Store(#[from] Error),
@@ -153,8 +159,9 @@ pub struct DaemonLock(#[expect(dead_code, reason = "held, not read")] Option<Fil
 pub async fn connect(location: &Location, connections: u32) -> Result<Pool, ConnectError> {
     match location {
         Location::Sqlite(path) => sqlite(path, connections).await,
-        Location::Postgres(options, owner) => {
-            postgres(options, owner.as_ref().unwrap_or(options), connections).await
+        Location::Postgres(options, owner, way) => {
+            let owner = owner.as_ref().unwrap_or(options);
+            postgres(options, owner, *way, connections).await
         }
     }
 }
@@ -273,34 +280,18 @@ async fn durable(
 async fn postgres(
     options: &PgConnectOptions,
     owner: &PgConnectOptions,
+    way: Way,
     connections: u32,
 ) -> Result<Pool, ConnectError> {
-    let options = options.clone().options([
-        ("synchronous_commit", "on"),
-        ("statement_timeout", "30s"),
-        ("idle_in_transaction_session_timeout", "60s"),
-    ]);
+    // Changing a large table may take long, whatever its owner's statements may take otherwise.
+    let owner = owner.clone().options([("statement_timeout", "0")]);
     // A failed migration keeps its advisory lock until the connection ends: so it gets one of its own.
-    let mut connection = PgConnection::connect_with(owner).await?;
+    let mut connection = PgConnection::connect_with(&owner).await.map_err(refused)?;
     migrate(&mut connection, POSTGRES).await?;
     connection.close().await?;
 
-    let pool = PgPoolOptions::new()
-        // A connection was alive when it came back: only one that has rested since is asked again.
-        .test_before_acquire(false)
-        .before_acquire(|connection, rested| {
-            Box::pin(async move {
-                if rested.idle_for > RESTED {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .max_connections(connections.max(2))
-        .acquire_timeout(Duration::from_secs(10))
-        .connect_with(options)
-        .await?;
-    let pool = Pool::Postgres(pool);
+    let server = Server::connect(options.clone(), way, connections).await;
+    let pool = Pool::Postgres(server.map_err(refused)?);
     durable(
         &pool,
         &[
@@ -318,6 +309,14 @@ async fn postgres(
     )
     .await?;
     Ok(pool)
+}
+
+fn refused(error: sqlx::Error) -> ConnectError {
+    let code = error.as_database_error().and_then(|error| error.code());
+    match code.as_deref() == Some(PROTOCOL_VIOLATION) {
+        true => ConnectError::Pooler,
+        false => error.into(),
+    }
 }
 
 async fn migrate<C: Migrate>(
@@ -379,7 +378,10 @@ pub async fn durability(pool: &Pool) -> Result<Vec<(&'static str, String)>, Erro
                 let query = sqlx::query_as(sql);
                 query.fetch_one(&mut *writer.turn().await?).await?
             }
-            Pool::Postgres(pool) => sqlx::query_as(sql).fetch_one(pool).await?,
+            Pool::Postgres(server) => {
+                let mut tx = server.begin("begin read only").await?;
+                sqlx::query_as(sql).fetch_one(&mut *tx).await?
+            }
         };
         settings.push((name, value));
     }

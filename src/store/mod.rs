@@ -1,8 +1,8 @@
 //! The only SQL: one file per table family, one text per statement for both databases.
 //!
 //! [`Pool`] and [`Tx`] are closed enums. What differs between SQLite and PostgreSQL lives in five places: connecting
-//! ([`connect`]), beginning ([`Pool::begin`], [`sqlite`]), locking and claiming ([`address`], [`message`]), waking, and
-//! writing sets ([`set`]).
+//! ([`connect`]), beginning ([`Pool::begin`], [`sqlite`], [`postgres`]), locking and claiming ([`address`], [`message`]),
+//! waking ([`wake`]), and writing sets ([`set`]).
 #![expect(
     clippy::missing_errors_doc,
     reason = "every statement here fails in the ways that store::Error names, and in no other"
@@ -20,6 +20,7 @@ pub mod idempotency;
 pub mod keyring;
 pub mod list;
 pub mod message;
+pub mod postgres;
 pub mod queue;
 pub mod reserve;
 pub mod set;
@@ -29,9 +30,10 @@ pub mod subscriber;
 pub mod template;
 pub mod trail;
 mod types;
+pub mod wake;
 pub mod wal;
 
-use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
+use sqlx::{Postgres, SqlitePool, Transaction};
 
 /// Runs one expression on the connection of a transaction, whichever database it is.
 macro_rules! on {
@@ -64,7 +66,7 @@ pub enum Pool {
         reader: SqlitePool,
     },
     /// A PostgreSQL server, shared by any number of processes.
-    Postgres(PgPool),
+    Postgres(postgres::Server),
 }
 
 /// One transaction; rolled back when dropped.
@@ -84,7 +86,7 @@ impl Pool {
     pub async fn begin(&self) -> Result<Tx, Error> {
         Ok(match self {
             Pool::Sqlite { writer, .. } => Tx::Sqlite(sqlite::Transaction::write(writer).await?),
-            Pool::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Pool::Postgres(server) => Tx::Postgres(server.begin("begin").await?),
         })
     }
 
@@ -98,7 +100,7 @@ impl Pool {
                 writer.sound()?;
                 Tx::Sqlite(sqlite::Transaction::read(reader.begin().await?))
             }
-            Pool::Postgres(pool) => Tx::Postgres(pool.begin_with("begin read only").await?),
+            Pool::Postgres(server) => Tx::Postgres(server.begin("begin read only").await?),
         })
     }
 
@@ -112,7 +114,7 @@ impl Pool {
             Pool::Sqlite { reader, .. } => {
                 Tx::Sqlite(sqlite::Transaction::read(reader.begin().await?))
             }
-            Pool::Postgres(pool) => Tx::Postgres(pool.begin_with(BEGIN).await?),
+            Pool::Postgres(server) => Tx::Postgres(server.begin(BEGIN).await?),
         })
     }
 
@@ -123,7 +125,7 @@ impl Pool {
                 reader.close().await;
                 writer.close().await;
             }
-            Pool::Postgres(pool) => pool.close().await,
+            Pool::Postgres(server) => server.close().await,
         }
     }
 
@@ -219,6 +221,14 @@ impl Error {
             at_commit: false,
         }
     }
+
+    fn unavailable(what: &str) -> Self {
+        Self {
+            kind: Kind::Unavailable,
+            what: what.to_owned(),
+            at_commit: false,
+        }
+    }
 }
 
 impl From<sqlx::Error> for Error {
@@ -229,7 +239,7 @@ impl From<sqlx::Error> for Error {
                 let on = inner.constraint().map(|c| format!(" on {c}"));
                 (
                     kind_of(&code),
-                    format!("code {code}{}", on.unwrap_or_default()),
+                    format!("code {code}{}{}", words(&code), on.unwrap_or_default()),
                 )
             }
             sqlx::Error::Io(inner) => (Kind::Unavailable, format!("connection: {}", inner.kind())),
@@ -249,6 +259,15 @@ impl From<sqlx::Error> for Error {
             what,
             at_commit: false,
         }
+    }
+}
+
+/// What a code means to whoever must mend it, where its number does not say.
+fn words(code: &str) -> &'static str {
+    match code {
+        "25006" => " (the server is read-only)",
+        "57P03" => " (the server starts or stops)",
+        _ => "",
     }
 }
 

@@ -223,6 +223,21 @@ fn every_mistake_is_told_with_its_key_and_its_remedy() {
             "database.migrate_url: is for PostgreSQL only; leave the key out with SQLite",
         ),
         (
+            "[smtp]",
+            "pooler = true\n[smtp]",
+            "database.pooler: is for PostgreSQL only; leave the key out with SQLite",
+        ),
+        (
+            "sqlite:data/confirmd.db",
+            "postgres://c@localhost/db\"\npooler = true #",
+            "database.migrate_url: is missing, and database.pooler is true; write the URL of PostgreSQL itself, past the pooler: migrations need a session",
+        ),
+        (
+            "sqlite:data/confirmd.db",
+            "postgres://c@localhost/db\"\npooler = true\nmigrate_url = \"postgres://c@localhost/db",
+            "database.migrate_url: is database.url, which leads through a pooler; write the URL of PostgreSQL itself, past the pooler: migrations need a session",
+        ),
+        (
             "sender = \"acme\"",
             "sender = \"acmee\"",
             "lists.weekly.sender: no sender \"acmee\" is configured (in confirmd.toml); known: acme; did you mean \"acme\"?",

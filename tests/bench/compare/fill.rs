@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use confirmd::store::Pool;
 use confirmd::store::connect::{Location, connect};
+use confirmd::store::postgres::Way;
 use confirmd::store::trail::Head;
 use confirmd::trail::tree::{append, edge, leaf_hash};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
@@ -152,7 +153,7 @@ const COPIES: [Copy; 8] = [
 pub fn location(url: &str) -> Location {
     match url.strip_prefix("sqlite:") {
         Some(path) => Location::Sqlite(PathBuf::from(path)),
-        None => Location::postgres(url, None).expect("a URL"),
+        None => Location::postgres(url, None, Way::Direct).expect("a URL"),
     }
 }
 

@@ -61,7 +61,7 @@ async fn forward(listener: TcpListener, to: String) {
 }
 
 /// Asks the readiness until it is as wanted.
-async fn ready(daemon: &Daemon, wanted: u16) {
+pub(super) async fn ready(daemon: &Daemon, wanted: u16) {
     let end = Instant::now() + Duration::from_secs(30);
     let mut again = interval(Duration::from_millis(50));
     loop {

@@ -3,6 +3,7 @@
 mod commands;
 mod database;
 mod disk;
+mod failover;
 mod reload;
 mod space;
 mod start;

@@ -8,6 +8,7 @@ pub mod links;
 pub mod mail;
 pub mod out;
 pub mod peer;
+pub mod pooler;
 pub mod postgres;
 pub mod process;
 pub mod receiver;

@@ -14,6 +14,16 @@ use super::process::Supervised;
 const READY: &str = "database system is ready to accept connections";
 const PORT_TAKEN: &str = "could not create any TCP/IP sockets";
 
+/// Starts the server again when it was told to end by another than its supervisor, who asks by TERM.
+const AGAIN: &str = r#"
+trap 'end=yes; kill -INT "$server"' TERM
+while :; do
+  "$@" & server=$!
+  wait "$server" && [ ! "$end" ] && continue
+  wait "$server"; exit
+done
+"#;
+
 /// Makes a fresh, empty database in the shared cluster.
 pub fn database() -> Database<'static> {
     shared().database()
@@ -59,15 +69,7 @@ impl Cluster {
     }
 
     fn try_start(bin: &Path) -> Result<Cluster, String> {
-        // Not TMPDIR: a socket's path holds 107 bytes, and the unprivileged user must get there.
-        let folder = tempfile::Builder::new()
-            .prefix("confirmd-pg.")
-            .tempdir_in("/tmp")
-            .expect("a folder")
-            .keep();
-        if !unprivileged().is_empty() {
-            run(Command::new("chown").arg("postgres:").arg(&folder));
-        }
+        let folder = folder();
         let mut initdb = unprivileged().to_vec();
         let (program, data) = (text(&bin.join("initdb")), text(&folder.join("data")));
         initdb.extend([
@@ -98,10 +100,10 @@ impl Cluster {
             "shared_buffers=64MB".to_owned(),
         ];
         let program = text(&bin.join("postgres"));
-        let mut words = vec![&*program, "-D", &data];
+        let mut words = vec!["sh", "-c", AGAIN, "again", &*program, "-D", &data];
         words.extend(settings.iter().flat_map(|setting| ["-c", setting]));
         let mut process =
-            Supervised::start(unprivileged(), "INT", &folder, &words, &[("LC_ALL", "C")]);
+            Supervised::start(unprivileged(), "TERM", &folder, &words, &[("LC_ALL", "C")]);
         await_ready(&mut process)?;
 
         let cluster = Cluster {
@@ -149,7 +151,15 @@ impl Cluster {
         dumped.stdout
     }
 
-    fn admin(&self, sql: &str) -> String {
+    /// Shuts the server down, every connection with it, and has it started again.
+    pub fn restart(&self) {
+        let pid = std::fs::read_to_string(self.folder.join("data/postmaster.pid"));
+        let pid = pid.expect("it runs").lines().next().map(str::to_owned);
+        run(Command::new("kill").args(["-INT", &pid.expect("its first line")]));
+    }
+
+    /// Runs SQL as the superuser.
+    pub fn admin(&self, sql: &str) -> String {
         self.psql("postgres", "postgres", sql)
     }
 
@@ -215,8 +225,23 @@ fn await_ready(process: &mut Supervised) -> Result<(), String> {
     Ok(())
 }
 
-/// `initdb` and `postgres` refuse root: there, the words before a command that make it run as the user of Debian's package.
-fn unprivileged() -> &'static [&'static str] {
+/// Makes a folder for a program that refuses root. Not in TMPDIR: a socket's path holds 107 bytes, and the unprivileged
+/// user must get there.
+pub fn folder() -> PathBuf {
+    let folder = tempfile::Builder::new()
+        .prefix("confirmd-pg.")
+        .tempdir_in("/tmp")
+        .expect("a folder")
+        .keep();
+    if !unprivileged().is_empty() {
+        run(Command::new("chown").arg("postgres:").arg(&folder));
+    }
+    folder
+}
+
+/// `initdb`, `postgres` and `pgbouncer` refuse root: there, the words before a command that make it run as the user of
+/// Debian's package.
+pub fn unprivileged() -> &'static [&'static str] {
     let root = std::fs::metadata("/proc/self").expect("/proc").uid() == 0;
     if root {
         &[

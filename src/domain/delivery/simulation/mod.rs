@@ -10,11 +10,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use super::breaker::{Admits, Breaker, Sign, Turned};
+use super::MessageState;
+use super::breaker::{Breaker, Sign};
 use super::pace::Pace;
-use super::retry::{LIFE, LOST_CLAIMS, Next, after};
+use super::retry::LIFE;
 use super::turns::Turns;
-use super::{Attempt, MessageState};
 use crate::domain::time::Timestamp;
 
 const SEEDS: u64 = 1000;

@@ -1,7 +1,5 @@
 //! What one process does: it looks at the queue, begins what may begin, and hears what became of it.
 
-use std::time::Duration;
-
 use super::{BATCH, Happening, LEASE, MINUTE, Mail, Mode, Process, SECOND, SESSIONS, Trial, World};
 use crate::domain::delivery::breaker::{Admits, Sign, Turned};
 use crate::domain::delivery::retry::{LIFE, LOST_CLAIMS, Next, after};
