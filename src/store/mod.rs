@@ -12,6 +12,7 @@ pub mod address;
 pub mod api_key;
 pub mod audit;
 pub mod connect;
+pub mod copy;
 pub mod erase;
 pub mod event;
 pub mod evidence;
@@ -26,6 +27,7 @@ pub mod subscriber;
 pub mod trail;
 mod types;
 pub mod wal;
+pub mod window;
 
 use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
 

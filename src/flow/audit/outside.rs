@@ -181,3 +181,18 @@ impl Outside {
         }
     }
 }
+
+/// Returns every note of a folder, oldest first; none if the folder is not there.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn notes(dir: &Path) -> io::Result<Vec<String>> {
+    let mut texts = Vec::new();
+    let Some(mut notes) = Notes::open(dir)? else {
+        return Ok(texts);
+    };
+    while let Some(note) = notes.next()? {
+        texts.extend(note.map(|note| note.text));
+    }
+    Ok(texts)
+}
