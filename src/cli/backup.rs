@@ -40,6 +40,9 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<Exit> {
     let partial = Partial::beside(&args.file);
     let written = partial.path().to_str();
     let written = written.with_context(|| format!("{name}: the name is not UTF-8"))?;
+    partial
+        .make()
+        .with_context(|| format!("{name} cannot be made"))?;
     let pool = open::pool(config).await?;
     let copied = pool.copy_into(written).await;
     pool.close().await;

@@ -86,11 +86,23 @@ pub async fn trusted(pool: &Pool, config: &Config) -> anyhow::Result<Trusted> {
     Ok(Trusted::registered(pool, &config.keys.dir, origin(config)).await?)
 }
 
-/// Reads what the outside copies say of epochs before one.
-pub async fn outside(pool: &Pool, config: &Config, before: u64) -> anyhow::Result<Signed> {
+/// Returns the newest epoch of which there is an outside copy.
+pub async fn newest_epoch(pool: &Pool, config: &Config) -> anyhow::Result<u64> {
+    let signed = outside(pool, config, u64::MAX, u64::MAX).await?;
+    Ok(signed.epoch)
+}
+
+/// Reads what the outside copies say of epochs before one, over more than so many events.
+pub async fn outside(
+    pool: &Pool,
+    config: &Config,
+    before: u64,
+    over: u64,
+) -> anyhow::Result<Signed> {
     let Some(dir) = &config.trail.copy else {
         return Ok(Signed::default());
     };
     let trusted = trusted(pool, config).await?;
-    Signed::read(dir, &trusted, before).with_context(|| format!("trail.copy: {}", dir.display()))
+    Signed::read(dir, &trusted, before, over)
+        .with_context(|| format!("trail.copy: {}", dir.display()))
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -34,13 +35,23 @@ impl Partial {
         &self.path
     }
 
+    /// Makes it, empty, for its owner's eyes only.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make(&self) -> io::Result<File> {
+        let mut options = File::options();
+        options.write(true).create_new(true).mode(0o600);
+        options.open(&self.path)
+    }
+
     /// Fills it with a copy of another file, and returns the hash of what was copied.
     ///
     /// # Errors
     /// When one cannot be read or the other not be written.
     pub fn copy_from(&self, file: &Path) -> io::Result<Hash> {
         let mut from = File::open(file)?;
-        let mut to = File::create_new(&self.path)?;
+        let mut to = self.make()?;
         let hash = each(&mut from, |bytes| to.write_all(bytes))?;
         to.sync_all()?;
         Ok(hash)

@@ -168,9 +168,9 @@ async fn is_whole(pool: &Pool, config: &Config) -> anyhow::Result<bool> {
 
 /// Begins the epoch of the restored database, and catches up if that is asked for.
 async fn begin(args: &Args, pool: &Pool, config: &Config) -> anyhow::Result<Exit> {
-    let signed = open::outside(pool, config, u64::MAX).await?;
+    let signed = open::newest_epoch(pool, config).await?;
     let now = Clock::System.now();
-    let window = epoch::begin(pool, args.reason.trim(), signed.epoch, now).await?;
+    let window = epoch::begin(pool, args.reason.trim(), signed, now).await?;
     eprintln!("epoch {} begins after event {}", window.epoch, window.size);
     if args.replay.is_some() {
         return catch_up(args, pool, config).await;
@@ -187,7 +187,7 @@ async fn catch_up(args: &Args, pool: &Pool, config: &Config) -> anyhow::Result<E
     let Some(lost) = window(pool).await? else {
         bail!("nothing is lost: no restore waits for its events");
     };
-    let signed = open::outside(pool, config, lost.epoch).await?;
+    let signed = open::outside(pool, config, lost.epoch, lost.size).await?;
     let told = tell(path, pool, config, &lost, &signed).await?;
     let flows = open::flows(pool, config).await?;
     let done = replay(&flows, &lost, &told).await?;
@@ -265,12 +265,18 @@ fn print(lost: &Window, told: &Told, done: &Replayed) {
         revoked,
         strangers,
     } = done;
-    println!(
-        "replayed events {} to {}, of which {} are signed",
-        lost.size + 1,
-        told.last,
-        told.signed - lost.size
-    );
+    match told.last > lost.size {
+        true => println!(
+            "replayed events {} to {}, of which {} are signed",
+            lost.size + 1,
+            told.last,
+            told.signed - lost.size
+        ),
+        false => println!(
+            "the file holds no event after the backup's last, {}",
+            lost.size
+        ),
+    }
     println!(
         "done again: {left} subscriptions ended, {declined} signups declined, {holds} holds changed, {erased} people erased, {revoked} API keys revoked"
     );

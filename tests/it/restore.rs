@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::support::app::{Db, both};
-use crate::support::daemon::{Daemon, Done, Home, QUICK};
+use crate::support::daemon::{Daemon, Done, Home, QUICK, until};
 use crate::support::mail::{Mail, links};
 use crate::support::peer::Peer;
 use crate::support::postgres;
@@ -33,6 +34,8 @@ struct Lost {
     /// The way out of each who confirmed before the backup.
     leave: BTreeMap<&'static str, String>,
     restored: Option<postgres::Database<'static>>,
+    /// How many events the backup has.
+    size: usize,
 }
 
 impl Lost {
@@ -43,11 +46,13 @@ impl Lost {
         let key = home.key("acme", "signup").await;
         let revoked = home.key("acme", "signup").await;
         let mut daemon = home.start().await;
+        let mut copy = home.spawn(&["events", "export", "--follow"]);
         let mut lost = Lost {
             backup: home.dir.path().join("backup"),
             events: home.dir.path().join("events.ndjson"),
             leave: BTreeMap::new(),
             restored: None,
+            size: 0,
             peer,
             home,
             key,
@@ -61,6 +66,7 @@ impl Lost {
             lost.ask(&daemon, name).await;
         }
         lost.home.idle().await;
+        lost.size = lost.home.count("select size from trail_head").await;
         match db {
             Db::Sqlite => {
                 let done = lost
@@ -72,7 +78,7 @@ impl Lost {
         }
 
         // What the backup does not know.
-        let left = daemon.press(&lost.leave["page"], "").await;
+        let left = daemon.press(&lost.leave["page"], "by=page").await;
         let button = daemon
             .press(&lost.leave["button"], "List-Unsubscribe=One-Click")
             .await;
@@ -121,8 +127,19 @@ impl Lost {
         lost.home.idle().await;
         daemon.term();
         assert!(daemon.wait().await.success());
-        let export = lost.run(&["events", "export"]).await;
-        fs::write(&lost.events, export.stdout + "\n").expect("a file");
+        // As it happened; the last line is what was signed at the stop.
+        let size = lost.home.count("select size from trail_head").await;
+        let whole = |lines: &Vec<String>| {
+            let events = lines.iter().filter(|line| line.starts_with("{\"seq\""));
+            let signed = lines
+                .last()
+                .is_some_and(|line| line.starts_with("{\"checkpoint\""));
+            events.count() == size && signed
+        };
+        let lines = until(&mut copy.stdout, "the whole trail", whole).await;
+        copy.int();
+        assert!(copy.wait().await.success());
+        fs::write(&lost.events, lines.join("\n") + "\n").expect("a file");
         lost
     }
 
@@ -340,8 +357,10 @@ both!(with_its_events_a_restored_database_knows_who_left, |db| {
     // A copy that ends too early does what it can, and says what is missing.
     let lines: Vec<&str> = text.lines().collect();
     let early = lost.home.dir.path().join("early.ndjson");
-    let cut = |n: usize| lines[..lines.len() - n].join("\n") + "\n";
-    fs::write(&early, cut(3)).expect("a file");
+    let after = format!("{{\"seq\":{},", lost.size + 2);
+    let end = lines.iter().position(|line| line.starts_with(&after));
+    let some = lines[..end.expect("an event")].join("\n") + "\n";
+    fs::write(&early, some).expect("a file");
     let early = early.display().to_string();
     let restored = lost.restore(&["--replay", &early, "--complete"]).await;
     assert_eq!(
@@ -576,6 +595,8 @@ async fn a_backup_is_whole_or_not_there_and_so_is_a_restore() {
         .collect();
     assert_eq!(keys.len(), 3);
     let before = bytes(Path::new(&second));
+    let mode = fs::metadata(&second).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "people are in it");
     let again = lost.run(&["backup", &second]).await;
     assert_eq!(again.code, Some(2), "{}", again.stdout);
     assert!(
@@ -688,6 +709,20 @@ async fn a_backup_is_whole_or_not_there_and_so_is_a_restore() {
     assert_eq!(kept.count(), 2, "{names:?}");
     assert_eq!(leftovers(folder), [""; 0]);
     lost.one_root_for_each_size();
+
+    // Whoever copied a file by hand and only declares the loss is told the same.
+    fs::copy(&file, &database).expect("a copy");
+    let declared = lost
+        .run(&["audit", "epoch", "--reason", "copied by hand"])
+        .await;
+    assert_eq!(declared.code, Some(0), "{}", declared.stderr);
+    assert!(
+        declared.stdout.contains(&interval(&declared)),
+        "{}",
+        declared.stdout
+    );
+    assert_eq!(lost.home.count("select epoch from trail_head").await, 4);
+    assert_eq!(lost.standing("stays").await, "confirmed restored");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -65,10 +65,10 @@ pub async fn run(command: Command, source: &Source) -> anyhow::Result<Exit> {
         Command::Epoch { reason, .. } => {
             let config = source.load()?;
             let pool = open::pool(&config).await?;
-            let signed = open::outside(&pool, &config, u64::MAX).await?;
+            let signed = open::newest_epoch(&pool, &config).await?;
             let reason = reason.unwrap_or_default();
             let now = Clock::System.now();
-            let window = epoch::begin(&pool, reason.trim(), signed.epoch, now).await?;
+            let window = epoch::begin(&pool, reason.trim(), signed, now).await?;
             eprintln!(
                 "epoch {} begins after event {}; running daemons go on with it within a second, and checkpoints carry a new name: give auditors the keys of /.well-known/confirmd again",
                 window.epoch, window.size

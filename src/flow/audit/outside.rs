@@ -182,17 +182,18 @@ impl Outside {
     }
 }
 
-/// Returns every note of a folder, oldest first; none if the folder is not there.
+/// Goes over every note of a folder, oldest first; nothing if the folder is not there.
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub fn notes(dir: &Path) -> io::Result<Vec<String>> {
-    let mut texts = Vec::new();
+pub fn each_note(dir: &Path, mut take: impl FnMut(&str)) -> io::Result<()> {
     let Some(mut notes) = Notes::open(dir)? else {
-        return Ok(texts);
+        return Ok(());
     };
     while let Some(note) = notes.next()? {
-        texts.extend(note.map(|note| note.text));
+        if let Ok(note) = note {
+            take(&note.text);
+        }
     }
-    Ok(texts)
+    Ok(())
 }

@@ -11,7 +11,7 @@ use crate::domain::consent::Hash;
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
 use crate::flow::audit::file::Line;
-use crate::flow::audit::outside::notes;
+use crate::flow::audit::outside::each_note;
 use crate::flow::audit::trusted::{Trusted, epoch_of};
 use crate::store::window::Window;
 use crate::store::{self, Tx};
@@ -29,25 +29,28 @@ pub struct Signed {
 }
 
 impl Signed {
-    /// Reads the notes of a folder, of epochs before one, as far as their signatures count.
+    /// Reads the notes of a folder, of epochs before one and over more than so many events, as far as their signatures
+    /// count.
     ///
     /// # Errors
     /// When the folder is there and cannot be read.
-    pub fn read(dir: &Path, trusted: &Trusted, before: u64) -> io::Result<Self> {
+    pub fn read(dir: &Path, trusted: &Trusted, before: u64, over: u64) -> io::Result<Self> {
         let mut signed = Self::default();
-        for note in notes(dir)? {
-            let epoch = epoch_of(&note).unwrap_or_default();
-            let Ok(checkpoint) = Checkpoint::open(&note, &trusted.keys(epoch)) else {
-                continue;
-            };
-            if epoch >= before || epoch < signed.epoch {
-                continue;
+        each_note(dir, |note| {
+            let epoch = epoch_of(note).unwrap_or_default();
+            let size = note.lines().nth(1).and_then(|size| size.parse().ok());
+            let tells = epoch > signed.epoch || size.is_some_and(|size: u64| size > over);
+            if epoch >= before || epoch < signed.epoch || !tells {
+                return;
             }
+            let Ok(checkpoint) = Checkpoint::open(note, &trusted.keys(epoch)) else {
+                return;
+            };
             if epoch > signed.epoch {
                 (signed.epoch, signed.roots) = (epoch, BTreeMap::new());
             }
             signed.roots.insert(checkpoint.size, checkpoint.root);
-        }
+        })?;
         Ok(signed)
     }
 
