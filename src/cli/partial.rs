@@ -62,6 +62,11 @@ impl Partial {
     /// # Errors
     /// When the file or its folder cannot be written.
     pub fn place(self) -> io::Result<()> {
+        let log = with_end(&self.path, "-wal");
+        if log.metadata().is_ok_and(|log| log.len() > 0) {
+            let what = format!("{} could not be folded into the database", log.display());
+            return Err(io::Error::other(what));
+        }
         File::open(&self.path)?.sync_all()?;
         fs::rename(&self.path, &self.target)?;
         sync_folder(&self.target)
