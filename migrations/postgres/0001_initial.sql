@@ -163,6 +163,16 @@ create table trail_head (
 ) with (fillfactor = 10);
 insert into trail_head (one, size, epoch) values (1, 0, 1);
 
+-- What a restored database has lost: the events of another time after so many. While one is open, nobody is eligible.
+create table lost_window (
+    epoch      bigint primary key,           -- that began with it
+    size       bigint not null,              -- how many events were left
+    since      timestamptz not null,         -- when the last of them was, or the last that was replayed
+    until      timestamptz not null,         -- when the database was restored
+    reached    bigint not null,              -- the last number of the lost trail that was replayed
+    ended_at   timestamptz
+);
+
 -- The RFC 6962 tree over all leaves, as C2SP tiles of up to 256 hashes: level 0 holds the hashes of leaves, each level
 -- above the roots of the full tiles below. Every hash is written once; only the last tile of a level grows.
 create table tile (

@@ -33,7 +33,12 @@ pub enum Command {
         format: Format,
     },
     /// Writes the trail for others to check, as `confirmd audit verify --file` does: events and checkpoints, one a line
+    ///
+    /// A copy elsewhere is what `confirmd restore --replay` needs to know who left since a backup.
     Export {
+        /// Goes on writing as things happen, until interrupted
+        #[arg(long, short)]
+        follow: bool,
         /// Goes on after this number, the last of the file that is appended to
         #[arg(long, value_name = "SEQ", default_value_t = 0)]
         after: u64,
@@ -52,24 +57,41 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
             after,
             format,
         } => tail(&pool, follow, after, format).await,
-        Command::Export { after, sender } => {
+        Command::Export {
+            follow,
+            after,
+            sender,
+        } => {
             let sender = match sender {
                 Some(name) => Some(open::sender(config, Some(&name))?.id.clone()),
                 None => None,
             };
-            export(&pool, after, sender).await
+            export(&pool, follow, after, sender).await
         }
     }
 }
 
-async fn export(pool: &Pool, after: u64, sender: Option<SenderId>) -> anyhow::Result<Exit> {
+async fn export(
+    pool: &Pool,
+    follow: bool,
+    after: u64,
+    sender: Option<SenderId>,
+) -> anyhow::Result<Exit> {
     let mut export = Export::begin(pool, after, sender).await??;
     let mut out = io::BufWriter::new(io::stdout());
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
     loop {
         let lines = export.page().await?;
         if lines.is_empty() {
             out.flush()?;
-            return Ok(Exit::Done);
+            if !follow {
+                return Ok(Exit::Done);
+            }
+            tokio::select! {
+                _ = &mut interrupted => return Ok(Exit::Done),
+                () = tokio::time::sleep(POLL) => {}
+            }
         }
         for line in lines {
             // A file that lacks its end must not look whole: the next export begins where this one broke off.

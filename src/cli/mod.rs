@@ -6,6 +6,7 @@
 )]
 
 mod audit;
+mod backup;
 mod check;
 mod demo;
 mod events;
@@ -13,6 +14,8 @@ mod key;
 mod keyring;
 mod message;
 mod open;
+mod partial;
+mod restore;
 pub mod serve;
 mod settings;
 mod stats;
@@ -88,6 +91,14 @@ enum Command {
     /// Shows and changes the keys that sign links and checkpoints
     #[command(subcommand)]
     Keyring(keyring::Command),
+    /// Copies the database (SQLite) while the service runs, verifies the copy, and names the keys that it needs
+    Backup(backup::Args),
+    /// Puts a backup in the place of a database that was lost, so that nobody who left since is mailed again
+    ///
+    /// Signups and links work at once. Eligibility answers `restored` for everybody until every leave since the backup was
+    /// done again (--replay EVENTS --complete), or `confirmd audit epoch --accept-window` lapses every consent from before.
+    /// The key files that the backup names must be in keys.dir. On PostgreSQL: pg_restore, then --in-place.
+    Restore(restore::Args),
 }
 
 /// How a command prints.
@@ -151,6 +162,8 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Stats(args) => stats::run(args, &source.load()?).await,
         Command::Audit(command) => audit::run(command, &source).await,
         Command::Keyring(command) => keyring::run(command, &source.load()?).await,
+        Command::Backup(args) => backup::run(args, &source.load()?).await,
+        Command::Restore(args) => restore::run(args, &source.load()?).await,
     }
 }
 

@@ -1,12 +1,23 @@
 //! The database as commands open it: beside a running daemon, with the same care.
 
+use std::sync::Arc;
+
+use anyhow::Context;
 use secrecy::ExposeSecret;
 
+use super::settings::{origin, settings};
+use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl};
 use crate::domain::list::{Sender, SenderId};
+use crate::flow::audit::trusted::Trusted;
+use crate::flow::keyring::open_existing;
+use crate::flow::restore::{Interval, Signed};
+use crate::flow::space::Space;
+use crate::flow::{Flows, InForce};
 use crate::store::Pool;
 use crate::store::connect::{ConnectError, Location, connect};
 use crate::store::postgres::Way;
+use crate::telemetry::metrics::Metrics;
 
 /// Returns where the configured database is.
 pub fn location(config: &Config) -> Result<Location, ConnectError> {
@@ -46,4 +57,62 @@ pub fn sender<'c>(config: &'c Config, name: Option<&SenderId>) -> anyhow::Result
             known()
         ),
     }
+}
+
+/// Opens what flows need, for one that changes states beside a running service.
+pub async fn flows(pool: &Pool, config: &Config) -> anyhow::Result<Flows> {
+    let keys = open_existing(pool, &config.keys.dir).await?;
+    let keys = keys.context("nothing is known yet: the service has not run on this database")?;
+    let clock = Clock::System;
+    let metrics = Arc::new(Metrics::new(clock.now().as_seconds()));
+    // Lists come into force by `serve` alone; what they said at a signup is kept in the database.
+    let (pool, in_force) = (pool.clone(), InForce::default());
+    // The daemon watches the disk.
+    let unwatched = Space::new(None, 0);
+    Ok(Flows::new(
+        pool,
+        clock,
+        settings(config),
+        metrics,
+        keys,
+        in_force,
+        unwatched,
+    ))
+}
+
+/// Says that a window is open, and what ends it.
+pub async fn tell_window(pool: &Pool) -> anyhow::Result<()> {
+    let windows = pool.read().await?.open_windows().await?;
+    if let Some(interval) = Interval::of(&windows) {
+        println!(
+            "restored: nobody is eligible, since who left in the lost time is not known. Either do their leaves again with `confirmd restore --replay EVENTS --complete`, or lapse every consent from before and go on without: `confirmd audit epoch --accept-window {interval}`"
+        );
+    }
+    Ok(())
+}
+
+/// Returns the public keys that may have signed the trail.
+pub async fn trusted(pool: &Pool, config: &Config) -> anyhow::Result<Trusted> {
+    Ok(Trusted::registered(pool, &config.keys.dir, origin(config)).await?)
+}
+
+/// Returns the newest epoch of which there is an outside copy.
+pub async fn newest_epoch(pool: &Pool, config: &Config) -> anyhow::Result<u64> {
+    let signed = outside(pool, config, u64::MAX, u64::MAX).await?;
+    Ok(signed.epoch)
+}
+
+/// Reads what the outside copies say of epochs before one, over more than so many events.
+pub async fn outside(
+    pool: &Pool,
+    config: &Config,
+    before: u64,
+    over: u64,
+) -> anyhow::Result<Signed> {
+    let Some(dir) = &config.trail.copy else {
+        return Ok(Signed::default());
+    };
+    let trusted = trusted(pool, config).await?;
+    Signed::read(dir, &trusted, before, over)
+        .with_context(|| format!("trail.copy: {}", dir.display()))
 }

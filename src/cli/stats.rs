@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{Exit, Format, open};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::flow::restore::Interval;
 use crate::store::COUNTED;
 
 /// How to print.
@@ -24,6 +25,8 @@ pub async fn run(args: Stats, config: &Config) -> anyhow::Result<Exit> {
     let epoch = tx.trail_head().await?.epoch;
     let checkpoint = tx.last_checkpoint().await?;
     let depth = tx.queue_depth().await?;
+    let windows = tx.open_windows().await?;
+    drop(tx);
     let now = Clock::System.now();
     let age = |at| now.since(at).as_secs();
     match args.format {
@@ -34,6 +37,7 @@ pub async fn run(args: Stats, config: &Config) -> anyhow::Result<Exit> {
                 "checkpoint": checkpoint.map(|kept| json!({
                     "size": kept.size, "signed_at": kept.signed_at, "age_seconds": age(kept.signed_at),
                 })),
+                "restored": Interval::of(&windows).map(|window| window.to_string()),
                 "mails": {
                     "queued": depth.queued, "claimed": depth.claimed, "quarantined": depth.quarantined,
                     "oldest_due_at": depth.oldest,
@@ -63,6 +67,7 @@ pub async fn run(args: Stats, config: &Config) -> anyhow::Result<Exit> {
                 let aside = counted(depth.quarantined);
                 println!("            {aside} set aside: see `confirmd message list`");
             }
+            open::tell_window(&pool).await?;
         }
     }
     Ok(Exit::Done)

@@ -13,6 +13,8 @@ pub struct Standing {
     pub needs_renewal: bool,
     /// The list was taken out of the configuration.
     pub list_closed: bool,
+    /// The database was restored, and who left in the time that it lost is not known yet.
+    pub restored: bool,
 }
 
 /// Why an address may not be mailed.
@@ -28,6 +30,8 @@ pub enum Ineligible {
     NeedsRenewal,
     /// The list is closed.
     ListClosed,
+    /// A backup was restored: who left since is not known yet.
+    Restored,
 }
 
 impl Ineligible {
@@ -39,6 +43,7 @@ impl Ineligible {
             Ineligible::Restricted => "restricted",
             Ineligible::NeedsRenewal => "needs_renewal",
             Ineligible::ListClosed => "list_closed",
+            Ineligible::Restored => "restored",
         }
     }
 }
@@ -49,6 +54,8 @@ impl Ineligible {
 /// The first reason why not.
 pub fn eligible(standing: Standing) -> Result<(), Ineligible> {
     match standing.state {
+        // Before everything else: what is said of anybody may have changed.
+        _ if standing.restored => Err(Ineligible::Restored),
         _ if standing.list_closed => Err(Ineligible::ListClosed),
         None => Err(Ineligible::NotSubscribed),
         Some(State::Confirmed | State::Attested) if standing.restricted => {

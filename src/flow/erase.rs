@@ -6,7 +6,7 @@ use super::Keys;
 use crate::clock::random;
 use crate::domain::address::Address;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::id::SubscriberId;
+use crate::domain::id::{EventId, SubscriberId};
 use crate::domain::list::SenderId;
 use crate::domain::time::Timestamp;
 use crate::store::{Error, Pool};
@@ -38,9 +38,34 @@ pub async fn erase(
     address: &Address,
     now: Timestamp,
 ) -> Result<Option<Erased>, Error> {
+    patiently(pool, keys, (sender, address), now, None).await
+}
+
+/// Erases an address whose erasure a restored database has lost; the events name the one that was lost.
+///
+/// # Errors
+/// When the database refuses; then nothing is erased.
+pub async fn erase_again(
+    pool: &Pool,
+    keys: &Keys,
+    sender: &SenderId,
+    address: &Address,
+    now: Timestamp,
+    lost: EventId,
+) -> Result<Option<Erased>, Error> {
+    patiently(pool, keys, (sender, address), now, Some(lost)).await
+}
+
+async fn patiently(
+    pool: &Pool,
+    keys: &Keys,
+    whom: (&SenderId, &Address),
+    now: Timestamp,
+    lost: Option<EventId>,
+) -> Result<Option<Erased>, Error> {
     let mut attempt = 1;
     loop {
-        match once(pool, keys, sender, address, now).await {
+        match once(pool, keys, whom, now, lost).await {
             Err(error) if error.is_unavailable() && attempt < ATTEMPTS => attempt += 1,
             done => return done,
         }
@@ -50,9 +75,9 @@ pub async fn erase(
 async fn once(
     pool: &Pool,
     keys: &Keys,
-    sender: &SenderId,
-    address: &Address,
+    (sender, address): (&SenderId, &Address),
     now: Timestamp,
+    lost: Option<EventId>,
 ) -> Result<Option<Erased>, Error> {
     let identity = keys.pepper.identity(sender, address);
     let mailbox = keys.pepper.mailbox(address);
@@ -83,11 +108,15 @@ async fn once(
         let identities: Vec<_> = senders.into_iter().map(identity).collect();
         tx.forget_mailbox(mailbox, &identities).await?;
     }
-    tx.append(&[
+    let events = [
         evidence_erased(&person.sender, id, now),
         erased(&person.sender, id, now),
-    ])
-    .await?;
+    ];
+    let events = events.map(|event| match lost {
+        Some(lost) => event.with("replayed", lost.to_string()),
+        None => event,
+    });
+    tx.append(&events).await?;
     tx.commit().await?;
     Ok(Some(Erased {
         subscriber: id,

@@ -2,6 +2,8 @@
 
 use super::audit::file::Line;
 use crate::domain::list::SenderId;
+use crate::domain::time::Timestamp;
+use crate::store::trail::Kept;
 use crate::store::{Error, Pool};
 use crate::trail::leaf::Leaf;
 
@@ -13,7 +15,8 @@ pub struct Export<'p> {
     pool: &'p Pool,
     sender: Option<SenderId>,
     after: u64,
-    /// Whether the file may lack the checkpoint over the event at its end.
+    /// The last checkpoint that was written over the event at the file's end; none where it may lack one.
+    signed: Option<(u64, Timestamp)>,
     begun: bool,
 }
 
@@ -45,13 +48,14 @@ impl<'p> Export<'p> {
                 pool,
                 sender,
                 after,
+                signed: None,
                 begun: false,
             }),
             false => Err(Beyond { after, size }),
         })
     }
 
-    /// Returns the next lines; none at the end.
+    /// Returns the next lines; none at the end, where there may be more later.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -59,25 +63,29 @@ impl<'p> Export<'p> {
         let mut tx = self.pool.snapshot().await?;
         let leaves = tx.leaves_after(self.after, PAGE).await?;
         let begun = std::mem::replace(&mut self.begun, true);
+        // Something may have been signed over the file's end since it was written.
+        let over = match (begun, leaves.is_empty()) {
+            (false, false) => Vec::new(),
+            _ => tx.checkpoints_between(self.after, self.after).await?,
+        };
+        let new = over.into_iter().filter(|kept| {
+            let signed = (kept.epoch, kept.signed_at);
+            self.after > 0 && self.signed.is_none_or(|last| signed > last)
+        });
+        let new: Vec<_> = new.collect();
+        self.signed = new.last().map(of).or(self.signed);
+        let mut lines: Vec<_> = new.into_iter().map(note).collect();
         let Some((last, _)) = leaves.last() else {
-            // Nothing happened since the file was written, but something may have been signed over its end.
-            let over = tx.checkpoints_between(self.after, self.after).await?;
-            let over = over.into_iter().filter(|_| !begun && self.after > 0);
-            let lines = over.map(|kept| Line::Checkpoint {
-                checkpoint: kept.note,
-            });
-            return Ok(lines.collect());
+            return Ok(lines);
         };
         let kept = tx.checkpoints_between(self.after + 1, *last).await?;
         self.after = *last;
+        self.signed = kept.last().filter(|kept| kept.size == *last).map(of);
         let mut kept = kept.into_iter().peekable();
-        let mut lines = Vec::with_capacity(leaves.len());
         for (seq, leaf) in &leaves {
             lines.push(self.line(*seq, leaf));
             while let Some(over) = kept.next_if(|kept| kept.size == *seq) {
-                lines.push(Line::Checkpoint {
-                    checkpoint: over.note,
-                });
+                lines.push(note(over));
             }
         }
         Ok(lines)
@@ -92,5 +100,15 @@ impl<'p> Export<'p> {
             Ok(read) if read.sender.as_ref() == Some(sender) => Line::event(seq, leaf),
             _ => Line::hidden(seq, leaf),
         }
+    }
+}
+
+fn of(kept: &Kept) -> (u64, Timestamp) {
+    (kept.epoch, kept.signed_at)
+}
+
+fn note(kept: Kept) -> Line {
+    Line::Checkpoint {
+        checkpoint: kept.note,
     }
 }

@@ -6,6 +6,7 @@
 pub mod again;
 pub mod api_key;
 pub mod audit;
+pub mod backup;
 pub mod checkpoint;
 pub mod claim;
 pub mod confirm;
@@ -25,6 +26,7 @@ pub mod quarantine;
 pub mod receipt;
 pub mod record;
 pub mod register;
+pub mod restore;
 pub mod retention;
 pub mod settle;
 pub mod show;

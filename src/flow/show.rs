@@ -51,6 +51,7 @@ pub async fn show(
     }
     let mut subscriptions = Vec::new();
     let registered = tx.registered_lists().await?;
+    let restored = !tx.open_windows().await?.is_empty();
     for subscription in tx.subscriptions_of(&[id]).await? {
         let list = registered.iter().find(|list| list.id == subscription.list);
         let standing = Standing {
@@ -58,6 +59,7 @@ pub async fn show(
             restricted: subscription.restricted_at.is_some(),
             needs_renewal: list.is_some_and(|list| subscription.revision < list.material),
             list_closed: list.is_none_or(|list| list.closed_at.is_some()),
+            restored,
         };
         subscriptions.push((subscription, eligible(standing)));
     }

@@ -17,7 +17,7 @@ use crate::domain::subscription::{self, Move, State, Step};
 use crate::domain::time::Timestamp;
 use crate::store::message::Message;
 use crate::store::signup::{Signup, SignupList};
-use crate::store::subscriber::Subscription;
+use crate::store::subscriber::{Subscriber, Subscription};
 use crate::store::{Error, Tx};
 
 /// Rows of one transaction and what is to become of them.
@@ -65,6 +65,29 @@ impl Work {
             ledgers: tx.lock_mailboxes(&mailboxes).await?,
             ..Self::default()
         })
+    }
+
+    /// Locks the mailboxes of subscribers, then reads their subscriptions, the signups behind these, and others.
+    pub async fn lock_subscribers(
+        flows: &Flows,
+        tx: &mut Tx,
+        people: &[Subscriber],
+        signups: &[SignupId],
+    ) -> Result<Self, Error> {
+        let mailboxes = people.iter().map(|person| person.mailbox).collect();
+        let mut work = Self {
+            ledgers: tx.lock_mailboxes(&mailboxes).await?,
+            ..Self::default()
+        };
+        let ids: Vec<_> = people.iter().map(|person| person.id).collect();
+        let mut signups: BTreeSet<_> = signups.iter().copied().collect();
+        for subscription in tx.subscriptions_of(&ids).await? {
+            signups.extend(subscription.signup);
+            work.put(subscription);
+        }
+        let signups: Vec<_> = signups.into_iter().collect();
+        work.read(flows, tx, &signups).await?;
+        Ok(work)
     }
 
     /// Reads what belongs to signups, without a lock and without ledgers.
@@ -138,6 +161,12 @@ impl Work {
     /// Returns a subscription.
     pub fn subscription(&self, subscriber: SubscriberId, list: &ListId) -> Option<&Subscription> {
         self.subscriptions.get(&(subscriber, list.clone()))
+    }
+
+    /// Returns the subscriptions of a subscriber.
+    pub fn subscriptions_of(&self, id: SubscriberId) -> Vec<Subscription> {
+        let all = self.subscriptions.values();
+        all.filter(|s| s.subscriber == id).cloned().collect()
     }
 
     /// Returns what is remembered of a mailbox.

@@ -25,6 +25,11 @@ const POSTGRES: &[(i64, &str, &str)] = &[(
     include_str!("../../migrations/postgres/0001_initial.sql"),
 )];
 
+/// Returns the number of the newest schema of SQLite that this program knows.
+pub(super) fn newest_schema() -> i64 {
+    SQLITE.last().map_or(0, |(version, _, _)| *version)
+}
+
 /// What each reader of SQLite caches, in KiB where negative: a page is a few look-ups, and the operating system has
 /// the file in memory anyway.
 const READER_CACHE: &str = "-256";
@@ -123,6 +128,9 @@ pub enum ConnectError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A file that is to be read is not what it should be.
+    #[error("{0} is not a database of confirmd, or is damaged")]
+    NoCopy(String),
     /// The schema is newer than this program.
     #[error(
         "the database was made by a newer confirmd (schema {0}); install that version or restore a backup of this one"

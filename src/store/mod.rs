@@ -12,6 +12,7 @@ pub mod address;
 pub mod api_key;
 pub mod audit;
 pub mod connect;
+pub mod copy;
 pub mod disk;
 pub mod erase;
 pub mod event;
@@ -32,6 +33,7 @@ pub mod trail;
 mod types;
 pub mod wake;
 pub mod wal;
+pub mod window;
 
 use sqlx::{Postgres, SqlitePool, Transaction};
 

@@ -43,7 +43,7 @@ fn checkpoint((epoch, size, note, signed_at, stamp): CheckpointRow) -> Kept {
     }
 }
 
-fn signed(n: u64) -> i64 {
+pub(super) fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 

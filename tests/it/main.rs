@@ -30,6 +30,7 @@ mod readonly;
 mod receipt;
 mod record;
 mod replicas;
+mod restore;
 mod serve;
 mod smtp;
 mod statements;

@@ -691,7 +691,7 @@ both!(
         app.flows.set_keys((*only).clone());
 
         // After a loss the log has another name, and the keys of before are still there.
-        epoch::begin(&app.flows.pool, "a test", app.clock.now())
+        epoch::begin(&app.flows.pool, "a test", 0, app.clock.now())
             .await
             .unwrap();
         let second = next(&app, 1).await;

@@ -94,6 +94,7 @@ fn every_cell_is_what_the_code_decides() {
             restricted: false,
             needs_renewal: false,
             list_closed: false,
+            restored: false,
         };
         assert_eq!(eligible(standing).is_ok(), row.eligible, "{:?}", row.from);
         // A mark beside the state, or a closed list, makes every state ineligible.
@@ -108,6 +109,10 @@ fn every_cell_is_what_the_code_decides() {
             },
             Standing {
                 list_closed: true,
+                ..standing
+            },
+            Standing {
+                restored: true,
                 ..standing
             },
         ] {

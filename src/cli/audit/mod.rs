@@ -3,11 +3,16 @@
 mod prove;
 mod verify;
 
+use anyhow::bail;
 use clap::Subcommand;
 
 use super::{Exit, Source, open};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::flow::epoch;
+use crate::flow::restore::{Interval, accept};
+
+pub use verify::{Shown, print_report};
 
 /// What to do with the trail.
 #[derive(Debug, Subcommand)]
@@ -20,11 +25,19 @@ pub enum Command {
     Consistency(prove::Sizes),
     /// Prints the newest signed checkpoint, as it is kept; exit 1 if there is none yet
     Checkpoint,
-    /// Declares that a part of the trail is lost, as after the restore of a backup, and goes on from what is left
+    /// Declares that a part of the trail is lost, and goes on from what is left; `confirmd restore` does it by itself
+    ///
+    /// From then on nobody is eligible (`restored`): who left in the lost time is not known. That ends when their leaves
+    /// were done again (`confirmd restore --replay`), or when the window is accepted.
     Epoch {
         /// What happened; it stands in the trail for good, so name no person
-        #[arg(long)]
-        reason: String,
+        #[arg(long, required_unless_present = "accept_window")]
+        reason: Option<String>,
+        /// Goes on without knowing who left in this time, which `confirmd stats` shows: every consent from before its end
+        /// lapses, and so does every link of a signup from before. Who signs up and confirms after it is eligible; nobody
+        /// else ever is, for nobody can tell who left
+        #[arg(long, value_name = "SINCE/UNTIL", conflicts_with = "reason")]
+        accept_window: Option<Interval>,
     },
 }
 
@@ -45,14 +58,42 @@ pub async fn run(command: Command, source: &Source) -> anyhow::Result<Exit> {
             print!("{}", kept.note);
             Ok(Exit::Done)
         }
-        Command::Epoch { reason } => {
-            let pool = open::pool(&source.load()?).await?;
-            let head = epoch::begin(&pool, reason.trim(), Clock::System.now()).await?;
+        Command::Epoch {
+            accept_window: Some(named),
+            ..
+        } => accept_window(named, &source.load()?).await,
+        Command::Epoch { reason, .. } => {
+            let config = source.load()?;
+            let pool = open::pool(&config).await?;
+            let signed = open::newest_epoch(&pool, &config).await?;
+            let reason = reason.unwrap_or_default();
+            let now = Clock::System.now();
+            let window = epoch::begin(&pool, reason.trim(), signed, now).await?;
             eprintln!(
                 "epoch {} begins after event {}; running daemons go on with it within a second, and checkpoints carry a new name: give auditors the keys of /.well-known/confirmd again",
-                head.epoch, head.size
+                window.epoch, window.size
             );
+            open::tell_window(&pool).await?;
             Ok(Exit::Done)
         }
     }
+}
+
+/// Ends what is lost without knowing it.
+async fn accept_window(named: Interval, config: &Config) -> anyhow::Result<Exit> {
+    let pool = open::pool(config).await?;
+    let windows = pool.read().await?.open_windows().await?;
+    match Interval::of(&windows) {
+        None => bail!("no window is open: nothing is lost"),
+        Some(open) if open != named => bail!("the window that is open is {open}"),
+        Some(_) => {}
+    }
+    let flows = open::flows(&pool, config).await?;
+    let accepted = accept(&flows, &windows).await?;
+    println!(
+        "accepted: {} subscriptions lapsed and {} signups ended; who signs up and confirms from now on is eligible",
+        accepted.lapsed, accepted.expired
+    );
+    pool.close().await;
+    Ok(Exit::Done)
 }

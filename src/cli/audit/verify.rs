@@ -56,10 +56,7 @@ pub async fn run(args: Args, source: &Source) -> anyhow::Result<Exit> {
         None => database(&args, source, &mut shown).await?,
     };
     shown.clear();
-    match args.format {
-        Format::Json => println!("{}", document(&report)),
-        Format::Text => print(&report),
-    }
+    print_report(&report, args.format);
     match report.first() {
         Some(_) => Ok(Exit::No),
         None if args.file.is_some() && report.checkpoints == 0 => {
@@ -136,12 +133,21 @@ async fn database(args: &Args, source: &Source, shown: &mut Shown) -> anyhow::Re
     Ok(report?)
 }
 
+/// Prints what verification found.
+pub fn print_report(report: &Report, format: Format) {
+    match format {
+        Format::Json => println!("{}", document(report)),
+        Format::Text => print(report),
+    }
+}
+
 /// Shows on a terminal how far it is.
 #[derive(Default)]
-struct Shown(bool);
+pub struct Shown(bool);
 
 impl Shown {
-    fn show(&mut self, Progress { what, done, of }: Progress) {
+    /// Shows it in the place of what was shown before.
+    pub fn show(&mut self, Progress { what, done, of }: Progress) {
         let mut err = io::stderr();
         if err.is_terminal() {
             let of = of.map(|of| format!(" of {of}")).unwrap_or_default();
@@ -151,7 +157,8 @@ impl Shown {
         }
     }
 
-    fn clear(&mut self) {
+    /// Leaves the line empty.
+    pub fn clear(&mut self) {
         if std::mem::take(&mut self.0) {
             eprint!("\r\x1b[K");
         }

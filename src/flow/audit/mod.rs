@@ -21,7 +21,7 @@ mod evidence;
 pub mod file;
 mod life;
 mod numbers;
-mod outside;
+pub(super) mod outside;
 mod page;
 mod replay;
 pub mod report;

@@ -181,3 +181,19 @@ impl Outside {
         }
     }
 }
+
+/// Goes over every note of a folder, oldest first; nothing if the folder is not there.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn each_note(dir: &Path, mut take: impl FnMut(&str)) -> io::Result<()> {
+    let Some(mut notes) = Notes::open(dir)? else {
+        return Ok(());
+    };
+    while let Some(note) = notes.next()? {
+        if let Ok(note) = note {
+            take(&note.text);
+        }
+    }
+    Ok(())
+}

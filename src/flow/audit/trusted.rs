@@ -45,7 +45,7 @@ impl Trusted {
 }
 
 /// Returns the epoch that a note says it is of.
-pub(super) fn epoch_of(note: &str) -> Option<u64> {
+pub(in crate::flow) fn epoch_of(note: &str) -> Option<u64> {
     let (_, epoch) = note.lines().next()?.rsplit_once('/')?;
     epoch.parse().ok()
 }

@@ -461,7 +461,7 @@ both!(a_declared_loss_is_told_and_is_no_fault, |db| {
         out.starts_with(&format!("broken: event {}: ", left + 1)) && out.contains("cut off"),
         "{out}"
     );
-    epoch::begin(&app.flows.pool, "restored", app.clock.now())
+    epoch::begin(&app.flows.pool, "restored", 0, app.clock.now())
         .await
         .expect("declared");
     sign(&app).await;

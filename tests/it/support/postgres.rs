@@ -151,6 +151,26 @@ impl Cluster {
         dumped.stdout
     }
 
+    /// Backs a database up as its operator would, while others write.
+    pub fn back_up(&self, url: &str, file: &Path) {
+        let words = ["--format=custom", "--file", &text(file), "--dbname", url].map(str::to_owned);
+        run(Command::new(self.bin.join("pg_dump")).args(words));
+    }
+
+    /// Makes a database from such a backup.
+    pub fn restore(&self, file: &Path) -> Database<'_> {
+        let database = self.database();
+        let words = [
+            "--no-owner",
+            "--exit-on-error",
+            "--dbname",
+            &database.url,
+            &text(file),
+        ];
+        run(Command::new(self.bin.join("pg_restore")).args(words));
+        database
+    }
+
     /// Shuts the server down, every connection with it, and has it started again.
     pub fn restart(&self) {
         let pid = std::fs::read_to_string(self.folder.join("data/postmaster.pid"));

@@ -1,0 +1,136 @@
+//! A file that is written beside the place where it is to be, so that there is never half of it there.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::consent::Hash;
+
+/// What SQLite and confirmd put beside a database.
+const BESIDE: [&str; 3] = ["-wal", "-shm", ".migrate"];
+
+/// The file; gone when dropped, unless it was placed.
+#[derive(Debug)]
+pub struct Partial {
+    path: PathBuf,
+    target: PathBuf,
+}
+
+impl Partial {
+    /// Names a file beside a target; it is not there yet.
+    pub fn beside(target: &Path) -> Self {
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!(".{name}.{}.partial", std::process::id());
+        Self {
+            path: target.with_file_name(name),
+            target: target.to_owned(),
+        }
+    }
+
+    /// Returns where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it, empty, for its owner's eyes only.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make(&self) -> io::Result<File> {
+        let mut options = File::options();
+        options.write(true).create_new(true).mode(0o600);
+        options.open(&self.path)
+    }
+
+    /// Fills it with a copy of another file, and returns the hash of what was copied.
+    ///
+    /// # Errors
+    /// When one cannot be read or the other not be written.
+    pub fn copy_from(&self, file: &Path) -> io::Result<Hash> {
+        let mut from = File::open(file)?;
+        let mut to = self.make()?;
+        let hash = each(&mut from, |bytes| to.write_all(bytes))?;
+        to.sync_all()?;
+        Ok(hash)
+    }
+
+    /// Puts it in its place, on stable storage.
+    ///
+    /// # Errors
+    /// When the file or its folder cannot be written.
+    pub fn place(self) -> io::Result<()> {
+        let log = with_end(&self.path, "-wal");
+        if log.metadata().is_ok_and(|log| log.len() > 0) {
+            let what = format!("{} could not be folded into the database", log.display());
+            return Err(io::Error::other(what));
+        }
+        File::open(&self.path)?.sync_all()?;
+        fs::rename(&self.path, &self.target)?;
+        sync_folder(&self.target)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        for end in [""].into_iter().chain(BESIDE) {
+            // What was never there, or was placed, need not be removed.
+            let _ = fs::remove_file(with_end(&self.path, end));
+        }
+    }
+}
+
+/// Moves a database, with what belongs to it, to another name beside it.
+///
+/// # Errors
+/// When it cannot be moved.
+pub fn move_aside(database: &Path, end: &str) -> io::Result<PathBuf> {
+    let aside = with_end(database, end);
+    for part in ["-wal", "-shm", ""] {
+        match fs::rename(with_end(database, part), with_end(&aside, part)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !part.is_empty() => {}
+            moved => moved?,
+        }
+    }
+    sync_folder(database)?;
+    Ok(aside)
+}
+
+/// Returns the size of a file and the hash of its bytes.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn measure(file: &Path) -> io::Result<(u64, Hash)> {
+    let mut file = File::open(file)?;
+    let size = file.metadata()?.len();
+    Ok((size, each(&mut file, |_| Ok(()))?))
+}
+
+/// Appends to the name of a file.
+pub fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
+fn each(file: &mut File, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Hash> {
+    let (mut hash, mut block) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        let read = file.read(&mut block)?;
+        if read == 0 {
+            return Ok(Hash(hash.finalize().into()));
+        }
+        hash.update(&block[..read]);
+        take(&block[..read])?;
+    }
+}
+
+/// A name must survive a power cut as well as the content.
+fn sync_folder(file: &Path) -> io::Result<()> {
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
