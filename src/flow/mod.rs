@@ -171,7 +171,8 @@ impl Error {
     pub fn is_unavailable(&self) -> bool {
         match self {
             Error::Busy => true,
-            Error::Store(error) => error.is_unavailable() || error.is_unknown(),
+            // After a failed disk the process ends: whoever asks again asks another one.
+            Error::Store(error) => error.is_unavailable() || error.is_unknown() || error.is_fatal(),
         }
     }
 }
