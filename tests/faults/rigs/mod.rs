@@ -63,7 +63,8 @@ impl Rig {
     /// Cycles of the short and of the long set.
     pub fn cycles(self, long: bool) -> usize {
         let (short, all) = match self {
-            Rig::Kill | Rig::Replicas => (6, 500),
+            Rig::Kill => (6, 500),
+            Rig::Replicas => (4, 500),
             Rig::Points => (1, 20),
             Rig::Power => (5, 200),
             Rig::Term => (5, 100),
@@ -85,7 +86,7 @@ impl Rig {
 }
 
 /// Cycles that one home goes through: a small database keeps them quick.
-pub const HOME: usize = 25;
+pub const HOME: usize = 50;
 /// People of one cycle.
 pub const PART: usize = 40;
 
