@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::world::PATIENCE;
 
 /// `EXT4_IOC_SHUTDOWN` and `EXT4_GOING_FLAGS_NOLOGFLUSH` (Linux, fs/ext4/ext4.h): from that moment on nothing is written any
 /// more, neither data nor journal, as when the power goes.
@@ -56,7 +59,12 @@ impl Disk {
 
     /// Gives it back: the journal is replayed. Nothing has a file open there.
     pub fn restore(&self) {
-        run("umount", &[], &[&self.path()]);
+        // The last process that worked there may still be about to end.
+        let end = Instant::now() + PATIENCE;
+        let unmounted = || Command::new("umount").arg(self.path()).status();
+        while !unmounted().expect("umount").success() {
+            assert!(Instant::now() < end, "somebody has a file open there");
+        }
         self.mount();
     }
 }

@@ -63,6 +63,8 @@ pub struct World {
     driving: JoinHandle<()>,
     notes: TempDir,
     started: usize,
+    /// Whether one daemon serves at a time, so that every claim is its.
+    pub alone: bool,
     cuts: Vec<Cut>,
 }
 
@@ -143,6 +145,7 @@ impl World {
             driving,
             notes,
             started: 0,
+            alone: true,
             cuts: Vec::new(),
         }
     }
@@ -244,8 +247,7 @@ impl World {
         let (claims, integrity) = self.left().await;
         let tokens = claims.iter().filter(|(_, email)| heard.contains_key(email));
         let tokens: BTreeSet<&String> = tokens.map(|(token, _)| token).collect();
-        // On SQLite there is nobody else whose claim it could be.
-        let alone = self.home.db == Db::Sqlite;
+        let alone = self.alone;
         let its = claims
             .iter()
             .filter(|(token, _)| alone || tokens.contains(token));

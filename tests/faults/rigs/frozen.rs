@@ -7,7 +7,7 @@ use crate::plan::Plan;
 use crate::support::app::Db;
 use crate::support::peer::Point;
 use crate::support::sql;
-use crate::world::World;
+use crate::world::{Serving, World};
 
 const MAILS: usize = 3;
 const UNFENCED: &str =
@@ -44,7 +44,7 @@ async fn frozen(plan: &Plan, point: Point, together: bool, phase: Phase, control
         .peer
         .until("mails at the point", |seen| seen.waiting == MAILS);
     all.await;
-    frozen.freeze();
+    freeze(&world, &frozen).await;
     let (claims, _) = world.left().await;
     let in_flight: BTreeMap<String, Phase> = claims
         .into_iter()
@@ -75,4 +75,20 @@ async fn frozen(plan: &Plan, point: Point, together: bool, phase: Phase, control
         assert_eq!(daemon.wait().await.code(), Some(0));
     }
     plan.record(world.close(plan, control).await);
+}
+
+/// Stops a replica where it holds no lock of the database: one that does keeps the others waiting until the server ends its
+/// session, after `idle_in_transaction_session_timeout`.
+async fn freeze(world: &World, replica: &Serving) {
+    let busy = "select count(*) from pg_stat_activity
+        where datname = current_database() and application_name = 'confirmd' and xact_start is not null";
+    let stopped = async |world: &World| {
+        replica.freeze();
+        let is_free = world.home.count(busy).await == 0;
+        if !is_free {
+            replica.thaw();
+        }
+        is_free
+    };
+    world.until("it holds no lock", stopped).await;
 }

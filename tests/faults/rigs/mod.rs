@@ -63,11 +63,11 @@ impl Rig {
     /// Cycles of the short and of the long set.
     pub fn cycles(self, long: bool) -> usize {
         let (short, all) = match self {
-            Rig::Kill => (6, 500),
+            Rig::Kill => (5, 500),
             Rig::Replicas => (4, 500),
             Rig::Points => (1, 20),
-            Rig::Power => (5, 200),
-            Rig::Term => (5, 100),
+            Rig::Power => (4, 200),
+            Rig::Term => (2, 100),
             Rig::Frozen => (1, 5),
         };
         if long { all } else { short }

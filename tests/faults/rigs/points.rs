@@ -99,8 +99,9 @@ impl At {
             At::Rcpt | At::Data => {
                 least(Phase::BeforeDot) && !in_flight.keys().any(|phase| phase.may_duplicate())
             }
-            // The peer waits for a text that never comes.
-            At::Text | At::Dot => least(Phase::Dot),
+            // The peer may still wait for the text when it is asked.
+            At::Text => least(Phase::Dot) || least(Phase::BeforeDot),
+            At::Dot => least(Phase::Dot),
             At::Written | At::Read => least(Phase::Replied),
             At::Accepted | At::Settled | At::Sequenced | At::Signed => in_flight.is_empty(),
         }
@@ -225,18 +226,16 @@ async fn step(
         world.peer.hold(point);
     }
     world.allow(people);
-    world
-        .accepted(if at == At::Accepted {
-            people - MAILS + 1
-        } else {
-            people
-        })
-        .await;
+    match at {
+        At::Accepted => world.accepted(people - MAILS + 1).await,
+        At::Claimed | At::Settled | At::Sequenced => world.accepted(people).await,
+        _ => {}
+    }
     if at.point().is_some() {
-        world
+        let stands = world
             .peer
-            .until("a mail at the point", |seen| seen.waiting == 1)
-            .await;
+            .until("a mail at the point", |seen| seen.waiting >= 1);
+        stands.await;
     }
     match at {
         At::Claimed => {

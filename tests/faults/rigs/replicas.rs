@@ -24,6 +24,7 @@ async fn home(plan: &Plan, chance: &mut Chance, cycles: usize, control: Option<&
     if control.is_some() {
         world.first().await;
     }
+    world.alone = false;
     let mut serving: Vec<Serving> = Vec::new();
     for _ in 0..REPLICAS {
         serving.push(world.serve().await);

@@ -46,6 +46,7 @@ async fn home(plan: &Plan, chance: &mut Chance, db: Db, cycles: usize, control: 
 async fn rolling(plan: &Plan, chance: &mut Chance, rounds: usize) {
     let people = PART * (rounds * REPLICAS + 1);
     let mut world = World::open(Db::Postgres, &std::env::temp_dir(), people, "").await;
+    world.alone = false;
     let mut serving: Vec<Serving> = Vec::new();
     for _ in 0..REPLICAS {
         serving.push(world.serve().await);
