@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::line::{Line, Made, publish};
+use crate::line::{Line, Made, publish, published};
 
 /// One run of one rig.
 pub struct Plan {
@@ -44,11 +44,18 @@ impl Plan {
     /// Takes the lines of one home, numbers them and, in a long run, publishes them.
     pub fn record(&self, mut new: Vec<Line>) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match self.long {
+            true => published(self.rig),
+            false => lines.clone(),
+        };
+        let before = before
+            .into_iter()
+            .map(|line| (line.database, line.control.is_some()));
+        let mut before: Vec<_> = before.collect();
         for line in &mut new {
-            let like = |known: &&Line| {
-                known.database == line.database && known.control.is_some() == line.control.is_some()
-            };
-            line.cycle = 1 + lines.iter().filter(like).count();
+            let like = (line.database.clone(), line.control.is_some());
+            before.push(like.clone());
+            line.cycle = before.iter().filter(|known| **known == like).count();
             lines.push(line.clone());
         }
         if self.long {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -18,6 +19,8 @@ use crate::support::sql;
 
 /// How long the harness waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+/// The longest wait of a mail that was not taken twice.
+const DEFERRED: Duration = Duration::from_secs(400);
 const CONNECTIONS: usize = 8;
 
 /// Timeouts for a relay on loopback that a rig holds: the phases before DATA may take long, the rest decides how long the
@@ -112,6 +115,8 @@ struct Cut {
     accepted: usize,
     in_flight: BTreeMap<String, Phase>,
     integrity: String,
+    /// Whether every mail in flight may come twice, wherever it stood.
+    all: bool,
     seen: Vec<String>,
 }
 
@@ -193,12 +198,29 @@ impl World {
         }
     }
 
-    /// Waits until every mail has ended, or waits for a lost answer, and every event has its number.
+    /// Waits until every mail has ended, or waits for a lost answer, and every event has its number. A mail that the relay did
+    /// not take waits for some minutes.
     pub async fn settled(&self) {
-        self.home.until("mails that wait", WAITING, 0).await;
-        self.home
-            .until("events without a number", UNNUMBERED, 0)
-            .await;
+        let mut end = Instant::now() + DEFERRED;
+        let mut least = usize::MAX;
+        let mut again = interval(Duration::from_millis(50));
+        loop {
+            again.tick().await;
+            let left = self.home.count(WAITING).await + self.home.count(UNNUMBERED).await;
+            if left == 0 {
+                return;
+            }
+            if left < least {
+                (least, end) = (left, Instant::now() + DEFERRED);
+            }
+            if Instant::now() > end {
+                let states = "select state || ', ' || count(*) || ' with most attempts ' || max(attempts) from message group by state";
+                panic!(
+                    "{left} mails and events wait: {:?}",
+                    self.home.sql(states).await
+                );
+            }
+        }
     }
 
     /// Notes a fault that has ended a daemon: what it had in hand, by the database and by the peer. Whatever was held at
@@ -266,8 +288,32 @@ impl World {
             accepted: *self.driver.accepted.borrow(),
             in_flight,
             integrity: "ok".to_owned(),
+            all: false,
             seen: Vec::new(),
         });
+    }
+
+    /// Notes a fault that ends no daemon: each mail that was claimed may come once more, if its claim ends meanwhile.
+    pub fn note_claims(&mut self, fault: &str, claims: Vec<(String, String)>) {
+        let claimed = claims.into_iter().map(|(_, email)| (email, Phase::Claimed));
+        self.note(fault, claimed.collect());
+        self.cuts.last_mut().expect("noted").all = true;
+    }
+
+    /// Waits until a daemon has ended by itself.
+    pub async fn gone(&self, serving: &mut Serving) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        let mut again = interval(Duration::from_millis(10));
+        loop {
+            again.tick().await;
+            if let Some(status) = serving.daemon.child.try_wait().expect("it can be asked") {
+                return status;
+            }
+            assert!(
+                Instant::now() < end,
+                "waited {PATIENCE:?} until it ends by itself"
+            );
+        }
     }
 
     /// Counts the connections of a daemon that stand at a point.
@@ -308,17 +354,19 @@ impl World {
             (!phase.may_duplicate()).then(|| format!("'{email}'"))
         };
         let unsent: Vec<String> = cut.in_flight.iter().filter_map(unsent).collect();
-        let of = "select s.id from signup s where s.email in";
-        let settled = format!(
-            "update message set state = 'sent', claim = null, lease_until = null where signup in ({of} ({}))",
-            unsent.join(", ")
-        );
         let again = "update message set state = 'queued' where id in
             (select id from message where state = 'sent' and attempts > 0 order by id limit 1)";
-        for statement in [&*settled, again] {
-            sql::execute(&self.home.url, statement)
-                .await
-                .expect("it runs");
+        let mut statements = vec![again.to_owned()];
+        if !unsent.is_empty() {
+            statements.push(format!(
+                "update message set state = 'sent', claim = null, lease_until = null
+                 where signup in (select id from signup where email in ({}))",
+                unsent.join(", ")
+            ));
+        }
+        for statement in statements {
+            let done = sql::execute(&self.home.url, &statement).await;
+            done.expect("it runs");
         }
     }
 
@@ -422,7 +470,7 @@ impl World {
             let mut duplicates = 0;
             for (email, phase) in &cut.in_flight {
                 let more = extra.get_mut(email).filter(|more| **more > 0);
-                if let Some(more) = more.filter(|_| phase.may_duplicate()) {
+                if let Some(more) = more.filter(|_| cut.all || phase.may_duplicate()) {
                     *more -= 1;
                     duplicates += 1;
                 }

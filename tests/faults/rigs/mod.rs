@@ -1,6 +1,9 @@
 //! One file for each way in which things go wrong.
 
+pub mod clock;
+pub mod database;
 pub mod frozen;
+pub mod fsync;
 pub mod kill;
 pub mod points;
 pub mod power;
@@ -25,16 +28,22 @@ pub enum Rig {
     Power,
     Term,
     Frozen,
+    Fsync,
+    Database,
+    Clock,
 }
 
 impl Rig {
-    pub const ALL: [Rig; 6] = [
+    pub const ALL: [Rig; 9] = [
         Rig::Kill,
         Rig::Replicas,
         Rig::Points,
         Rig::Power,
         Rig::Term,
         Rig::Frozen,
+        Rig::Fsync,
+        Rig::Database,
+        Rig::Clock,
     ];
 
     pub fn name(self) -> &'static str {
@@ -45,6 +54,9 @@ impl Rig {
             Rig::Power => "power",
             Rig::Term => "term",
             Rig::Frozen => "frozen",
+            Rig::Fsync => "fsync",
+            Rig::Database => "database",
+            Rig::Clock => "clock",
         }
     }
 
@@ -57,6 +69,9 @@ impl Rig {
             Rig::Power => "power cut: the filesystem drops what was not synced",
             Rig::Term => "SIGTERM under load; rolling restart of three replicas",
             Rig::Frozen => "a replica stopped past its lease, and let go",
+            Rig::Fsync => "a sync that fails with EIO",
+            Rig::Database => "PostgreSQL ends sessions, crashes, takes no writes",
+            Rig::Clock => "the wall clock steps by an hour",
         }
     }
 
@@ -69,6 +84,9 @@ impl Rig {
             Rig::Power => (4, 200),
             Rig::Term => (2, 100),
             Rig::Frozen => (1, 5),
+            Rig::Fsync => (2, 50),
+            Rig::Database => (3, 30),
+            Rig::Clock => (2, 20),
         };
         if long { all } else { short }
     }
@@ -81,6 +99,9 @@ impl Rig {
             Rig::Power => power::run(plan).await,
             Rig::Term => term::run(plan).await,
             Rig::Frozen => frozen::run(plan).await,
+            Rig::Fsync => fsync::run(plan).await,
+            Rig::Database => database::run(plan).await,
+            Rig::Clock => clock::run(plan).await,
         }
     }
 }
