@@ -15,6 +15,7 @@
 
 mod disk;
 mod line;
+mod net;
 mod plan;
 mod rigs;
 mod table;
@@ -139,7 +140,13 @@ fn main() -> ExitCode {
 /// Goes on in a namespace of its own: whatever is mounted there goes with this process.
 fn alone() -> Result<(), String> {
     if std::env::var_os(INSIDE).is_some() {
-        return Ok(());
+        let up = Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status();
+        let is_up = up.is_ok_and(|up| up.success());
+        return is_up
+            .then_some(())
+            .ok_or_else(|| "faults: no loopback: apt-get install iproute2".to_owned());
     }
     let root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     if !root {
@@ -147,9 +154,11 @@ fn alone() -> Result<(), String> {
     }
     for (program, package) in [
         ("unshare", "util-linux"),
+        ("mount", "mount"),
+        ("ip", "iproute2"),
+        ("nft", "nftables"),
         ("strace", "strace"),
         ("mkfs.ext4", "e2fsprogs"),
-        ("mount", "mount"),
     ] {
         let there = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
         if !there
@@ -161,7 +170,7 @@ fn alone() -> Result<(), String> {
     }
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     let error = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "--"])
+        .args(["--mount", "--net", "--propagation", "private", "--"])
         .arg(this)
         .args(std::env::args_os().skip(1))
         .env(INSIDE, "yes")

@@ -198,6 +198,12 @@ impl World {
         }
     }
 
+    /// Waits until no more mails than these have not ended.
+    pub async fn backlog(&self, most: usize) {
+        let is_small = async |world: &Self| world.home.count(WAITING).await <= most;
+        self.until("the queue is short", is_small).await;
+    }
+
     /// Waits until every mail has ended, or waits for a lost answer, and every event has its number. A mail that the relay did
     /// not take waits for some minutes.
     pub async fn settled(&self) {

@@ -5,6 +5,7 @@ pub mod database;
 pub mod frozen;
 pub mod fsync;
 pub mod kill;
+pub mod network;
 pub mod points;
 pub mod power;
 pub mod replicas;
@@ -31,10 +32,11 @@ pub enum Rig {
     Fsync,
     Database,
     Clock,
+    Network,
 }
 
 impl Rig {
-    pub const ALL: [Rig; 9] = [
+    pub const ALL: [Rig; 10] = [
         Rig::Kill,
         Rig::Replicas,
         Rig::Points,
@@ -44,6 +46,7 @@ impl Rig {
         Rig::Fsync,
         Rig::Database,
         Rig::Clock,
+        Rig::Network,
     ];
 
     pub fn name(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Rig {
             Rig::Fsync => "fsync",
             Rig::Database => "database",
             Rig::Clock => "clock",
+            Rig::Network => "network",
         }
     }
 
@@ -72,6 +76,7 @@ impl Rig {
             Rig::Fsync => "a sync that fails with EIO",
             Rig::Database => "PostgreSQL ends sessions, crashes, takes no writes",
             Rig::Clock => "the wall clock steps by an hour",
+            Rig::Network => "the way to the relay loses, resets, swallows",
         }
     }
 
@@ -87,6 +92,7 @@ impl Rig {
             Rig::Fsync => (2, 50),
             Rig::Database => (3, 30),
             Rig::Clock => (2, 20),
+            Rig::Network => (3, 30),
         };
         if long { all } else { short }
     }
@@ -102,6 +108,7 @@ impl Rig {
             Rig::Fsync => fsync::run(plan).await,
             Rig::Database => database::run(plan).await,
             Rig::Clock => clock::run(plan).await,
+            Rig::Network => network::run(plan).await,
         }
     }
 }
@@ -122,6 +129,8 @@ pub async fn load(world: &World, chance: &mut Chance, cycle: usize, point: Optio
     let after = cycle * PART + 1 + chance.below(PART / 2);
     world.allow(after);
     world.accepted(after).await;
+    // One that is killed again and again before it has sent a mail would only grow a queue.
+    world.backlog(PART).await;
     if let Some(point) = point {
         world.peer.hold(point);
     }
