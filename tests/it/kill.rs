@@ -14,6 +14,7 @@ use std::path::Path;
 use tokio::time::Instant;
 
 use crate::support::app::{Db, both};
+use crate::support::chance::{Chance, seed};
 use crate::support::daemon::{Home, QUICK};
 use crate::support::driver::{Accepted, Driver, signups};
 use crate::support::mail::Mail;
@@ -25,28 +26,6 @@ const KILLS: usize = 20;
 const CONNECTIONS: usize = 8;
 /// Two batches of the default configuration: so many mails at most are claimed and not settled.
 const IN_FLIGHT: usize = 200;
-
-/// A small generator of numbers (SplitMix64): kills must come anywhere, and again at the same places with the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let z = z ^ (z >> 31);
-        usize::try_from(z % n as u64).expect("small")
-    }
-}
-
-fn seed() -> u64 {
-    let given = std::env::var("CONFIRMD_TEST_SEED").ok();
-    let given = given.map(|seed| seed.parse().expect("a number"));
-    // Each hasher of the standard library begins with random keys.
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    given.unwrap_or_else(|| RandomState::new().build_hasher().finish())
-}
 
 /// Reads the claims that a killed daemon left, without opening its database: that would recover it before it does.
 async fn claims(home: &Home) -> BTreeSet<String> {

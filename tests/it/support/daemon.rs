@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub struct Home {
     pub dir: TempDir,
     pub db: Db,
     pub url: String,
+    /// Words that are put before the program when it serves.
+    pub wrapper: Vec<String>,
     env: Vec<(String, String)>,
     database: Option<postgres::Database<'static>>,
 }
@@ -53,7 +55,12 @@ pub struct Home {
 impl Home {
     /// Makes one with the usual lists, and more settings (whole TOML sections).
     pub fn new(db: Db, relay: SocketAddr, settings: &str) -> Home {
-        let dir = tempfile::tempdir().expect("a folder");
+        Home::inside(&std::env::temp_dir(), db, relay, settings)
+    }
+
+    /// Makes one below this folder.
+    pub fn inside(folder: &Path, db: Db, relay: SocketAddr, settings: &str) -> Home {
+        let dir = tempfile::tempdir_in(folder).expect("a folder");
         let (database, url) = match db {
             Db::Sqlite => (None, format!("sqlite:{}/confirmd.db", dir.path().display())),
             Db::Postgres => {
@@ -64,6 +71,7 @@ impl Home {
         };
         let mut home = Home {
             db,
+            wrapper: Vec::new(),
             env: Vec::new(),
             database,
             url,
@@ -135,7 +143,8 @@ impl Home {
 
     /// Starts `serve` and waits until it serves.
     pub async fn start(&self) -> Daemon {
-        let mut daemon = self.spawn(&["serve"]);
+        let wrapper: Vec<&str> = self.wrapper.iter().map(String::as_str).collect();
+        let mut daemon = self.spawn_by(&wrapper, &["serve"]);
         let serves = daemon.line("serves", |line| line["http"].is_string()).await;
         let addr = |name: &str| serves[name].as_str().and_then(|text| text.parse().ok());
         daemon.addr = addr("http").expect("an address");
@@ -302,7 +311,7 @@ pub struct Done {
 
 /// A process of confirmd; killed when dropped, and when the test process ends.
 pub struct Daemon {
-    child: Child,
+    pub child: Child,
     guard: Child,
     pub stdout: watch::Receiver<Vec<String>>,
     pub stderr: watch::Receiver<Vec<String>>,
@@ -338,7 +347,8 @@ impl Daemon {
         self.signal("INT");
     }
 
-    fn signal(&self, name: &str) {
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
         // Not yet waited for, so that the number is still its own.
         let line = format!("kill -{name} {}", self.child.id());
         let sent = Command::new("sh").args(["-c", &line]).status();

@@ -25,6 +25,8 @@ pub struct Accepted {
 pub struct Driver {
     /// Where confirmd is; none while it is down.
     pub at: watch::Sender<Option<SocketAddr>>,
+    /// How many people may have been signed up by now; all, unless somebody says less.
+    pub allowed: watch::Sender<usize>,
     /// How many 202s are written down.
     pub accepted: watch::Sender<usize>,
     /// Requests that had no answer, or 503, and were made again.
@@ -46,6 +48,7 @@ impl Driver {
         let file = file.map(|path| File::create_new(path).expect("a new file"));
         Arc::new(Driver {
             at: watch::Sender::new(None),
+            allowed: watch::Sender::new(usize::MAX),
             accepted: watch::Sender::new(0),
             repeated: AtomicUsize::new(0),
             key: key.to_owned(),
@@ -73,12 +76,14 @@ impl Driver {
 
     async fn work(&self) {
         let mut at = self.at.subscribe();
+        let mut allowed = self.allowed.subscribe();
         let mut open: Option<Connection> = None;
         loop {
             let i = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(email) = self.emails.get(i) else {
                 return;
             };
+            drop(allowed.wait_for(|n| *n > i).await.expect("a sender"));
             let answer = loop {
                 let mut connection = match open.take() {
                     Some(connection) => connection,

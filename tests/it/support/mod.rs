@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 pub mod app;
+pub mod chance;
 pub mod daemon;
 pub mod driver;
 pub mod http;

@@ -13,17 +13,20 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for T {}
 
 /// Counts the end of a connection, however it comes.
-struct Closed(Arc<Shared>);
+struct Closed(Arc<Shared>, usize);
 
 impl Drop for Closed {
     fn drop(&mut self) {
-        self.0.seen.send_modify(|seen| seen.closed += 1);
+        self.0.seen.send_modify(|seen| {
+            seen.closed += 1;
+            seen.stands.remove(&self.1);
+        });
     }
 }
 
 /// Speaks until either side closes.
 pub(super) async fn run(tcp: TcpStream, connection: usize, shared: Arc<Shared>) {
-    let _closed = Closed(shared.clone());
+    let _closed = Closed(shared.clone(), connection);
     // an error is the client's going away
     let _ = talk(tcp, connection, shared).await;
 }
@@ -195,20 +198,30 @@ impl Dialogue {
                 Some(act),
             ),
         };
-        if keep {
+        let kept = keep.then(|| {
             self.shared.keep(Mail {
                 index: 0,
                 connection: self.connection,
                 envelope_from: self.from.take().unwrap_or_default(),
                 envelope_to: std::mem::take(&mut self.to),
                 bytes,
+            })
+        });
+        self.perform(act, "250 2.0.0 kept").await?;
+        if let Some(kept) = kept {
+            self.shared.seen.send_modify(|seen| {
+                seen.answered.insert(kept);
             });
         }
-        self.perform(act, "250 2.0.0 kept").await.map(drop)
+        Ok(())
     }
 
     /// Waits while the point is held, then asks the script.
     async fn act(&self, point: Point) -> Option<Act> {
+        let stand = (point, self.to.last().cloned());
+        self.shared.seen.send_modify(|seen| {
+            seen.stands.insert(self.connection, stand);
+        });
         let mut held = self.shared.held.subscribe();
         if *held.borrow_and_update() == Some(point) {
             self.shared.seen.send_modify(|seen| seen.waiting += 1);

@@ -7,6 +7,7 @@ mod dialogue;
 pub mod tls;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Write,
     net::SocketAddr,
@@ -108,8 +109,12 @@ pub struct Seen {
     pub mails: Vec<Mail>,
     /// Connection and command line, in order of arrival.
     pub commands: Vec<(usize, String)>,
+    /// Mails to whose dot the answer was written.
+    pub answered: BTreeSet<usize>,
     /// Dialogues that wait at a held point.
     pub waiting: usize,
+    /// Where each open connection stands, and the recipient of its transaction once that is known.
+    pub stands: BTreeMap<usize, (Point, Option<String>)>,
 }
 
 impl Seen {
@@ -135,7 +140,7 @@ struct Shared {
 
 impl Shared {
     /// Keeps a mail, the journal first: what the journal lacks was never acknowledged.
-    fn keep(&self, mail: Mail) {
+    fn keep(&self, mail: Mail) -> usize {
         if let Some(journal) = &self.journal {
             let id = message_id(&mail.bytes);
             let mut lines = String::new();
@@ -148,10 +153,12 @@ impl Shared {
                 .and_then(|()| journal.flush())
                 .expect("journal is writable");
         }
+        let mut index = 0;
         self.seen.send_modify(|seen| {
-            let index = seen.mails.len();
+            index = seen.mails.len();
             seen.mails.push(Mail { index, ..mail });
         });
+        index
     }
 }
 

@@ -1,0 +1,74 @@
+//! Power cuts under a SQLite file: the filesystem drops whatever was not synced.
+
+use super::{HOME, PART, homes, load};
+use crate::disk::Disk;
+use crate::plan::Plan;
+use crate::support::app::Db;
+use crate::support::chance::Chance;
+use crate::world::World;
+
+const LYING: &str = "fsync and fdatasync return without doing anything (strace injection)";
+/// The program says that it synced, and did not.
+const LIE: [&str; 9] = [
+    "strace",
+    "-D",
+    "-f",
+    "-qq",
+    "--seccomp-bpf",
+    "-o",
+    "/dev/null",
+    "-e",
+    "inject=fdatasync,fsync:retval=0",
+];
+
+pub async fn run(plan: &Plan) {
+    let mut chance = Chance(plan.seed);
+    for cycles in homes(plan.cycles) {
+        home(plan, &mut chance, cycles).await;
+    }
+    let controls = plan.cycles.div_ceil(10).min(HOME);
+    for _ in 0..controls {
+        lying(plan, &mut chance).await;
+    }
+}
+
+async fn home(plan: &Plan, chance: &mut Chance, cycles: usize) {
+    let disk = Disk::new(128);
+    let people = PART * (cycles + 1);
+    let mut world = World::open(Db::Sqlite, &disk.path(), people, "").await;
+    for cycle in 0..cycles {
+        let mut serving = world.serve().await;
+        load(&world, chance, cycle, None).await;
+        disk.cut();
+        // What it answers from here on is no 202, or it lies.
+        serving.end();
+        world.driver.at.send_replace(None);
+        disk.restore();
+        world.cut("power cut", &serving).await;
+    }
+    let serving = world.serve().await;
+    plan.record(world.close(plan, None).await);
+    drop(serving);
+}
+
+/// One cut under a program whose syncs do nothing: what it had answered is gone.
+async fn lying(plan: &Plan, chance: &mut Chance) {
+    let disk = Disk::new(128);
+    let mut world = World::open(Db::Sqlite, &disk.path(), PART, "").await;
+    // The database is there, and honestly so.
+    let mut serving = world.serve().await;
+    serving.daemon.term();
+    assert_eq!(serving.daemon.wait().await.code(), Some(0));
+    world.home.wrapper = LIE.map(str::to_owned).to_vec();
+    let mut serving = world.serve().await;
+    load(&world, chance, 0, None).await;
+    disk.cut();
+    serving.end();
+    world.driver.at.send_replace(None);
+    disk.restore();
+    world.cut("power cut", &serving).await;
+    world.home.wrapper.clear();
+    let serving = world.serve().await;
+    plan.record(world.close(plan, Some(LYING)).await);
+    drop(serving);
+}
