@@ -47,7 +47,7 @@ const PLANTED: &[(&str, &str, &str)] = &[
     ),
     ("pace.rs", "growing.min(cap)", "growing.max(cap)"),
     ("pace.rs", ".min((rate * BURST.as_secs_f64()).max(1.0))", ""),
-    ("turns.rs", "all < self.sessions\n", "all < all + 1\n"),
+    ("turns.rs", ">= self.sessions", "> self.sessions + 1"),
     ("turns.rs", "(self.sessions / 2).max(1)", "self.sessions"),
     ("turns.rs", "            *running -= 1;\n", ""),
 ];

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -24,6 +25,20 @@ use crate::telemetry::logs::field;
 
 /// A mail with its proof, or why it cannot be made.
 pub(super) type Made = Result<(Composed, Proof), String>;
+
+/// The last look at a mail, and what it took of the attempt's time: that is ours, not the relay's.
+struct Look {
+    said: Looked,
+    began: Option<Instant>,
+    took: Duration,
+}
+
+impl Look {
+    /// Returns the time that looks have taken, the one in progress included.
+    fn time(&self) -> Duration {
+        self.took + self.began.map_or(Duration::ZERO, |began| began.elapsed())
+    }
+}
 
 /// What was known when the relay was asked to take DATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +88,15 @@ impl Deliver {
             to: &composed.envelope_to,
             bytes: &composed.bytes,
         };
-        let looked = Mutex::new(Looked::Not);
+        let look = Mutex::new(Look {
+            said: Looked::Not,
+            began: None,
+            took: Duration::ZERO,
+        });
+        let look = || look.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
         let sending = lane.relay().send(outgoing, || async {
+            look().began = Some(Instant::now());
             let (go, said) = match self.line.look(&self.flows, mail).await {
                 Ok(go) => (go, Looked::Said),
                 Err(error) => {
@@ -83,23 +104,28 @@ impl Deliver {
                     (false, Looked::Failed)
                 }
             };
-            *looked.lock().unwrap_or_else(PoisonError::into_inner) = said;
+            let mut look = look();
+            (look.said, look.took, look.began) = (said, look.time(), None);
             if go {
                 self.line.leave(mail);
             }
             go
         });
         tokio::pin!(sending);
-        let verdict = match timeout(lane.patience(), &mut sending).await {
-            Ok(verdict) => verdict,
-            Err(_) => {
-                lane.drags(job.to.domain());
-                sending.await
+        let took = || began.elapsed().saturating_sub(look().time());
+        let verdict = loop {
+            match timeout(lane.patience(), &mut sending).await {
+                Ok(verdict) => break verdict,
+                Err(_) if took() >= lane.patience() => {
+                    lane.drags(job.to.domain());
+                    break sending.await;
+                }
+                Err(_) => {}
             }
         };
         lane.note(sign_of(verdict));
-        turn.end(is_about_the_mail(verdict).then(|| began.elapsed()));
-        let looked = *looked.lock().unwrap_or_else(PoisonError::into_inner);
+        turn.end(is_about_the_mail(verdict).then(took));
+        let looked = look().said;
         if verdict == Verdict::Stopped && looked == Looked::Failed {
             return self.give_back(job, None).await;
         }

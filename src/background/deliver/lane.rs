@@ -1,6 +1,6 @@
 //! One relay as delivery sees it: whether it takes mails, how fast, and whose turn it is.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use crate::clock::random;
 use crate::domain::delivery::breaker::{Admits, Breaker, Sign, Turned};
 use crate::domain::delivery::pace::Pace;
+use crate::domain::delivery::retry::spread;
 use crate::domain::delivery::turns::Turns;
 use crate::domain::time::Timestamp;
 use crate::flow::Flows;
@@ -20,8 +21,13 @@ use crate::telemetry::logs::field;
 const SLOW_IN_LINE: usize = 16;
 /// Mails that may stand in line for a relay beside which there are others.
 const IN_LINE: usize = 100;
-/// How long mails go back that found the line full: at least the first, at most the second.
-const WHILE: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(300)];
+/// How long mails go back that found the line full: the first for so long, each further one of its domain for a little
+/// longer, none for longer than the last.
+const WHILE: [Duration; 3] = [
+    Duration::from_secs(10),
+    Duration::from_millis(100),
+    Duration::from_secs(300),
+];
 
 /// A relay and the mails that wait for it.
 pub(super) struct Lane {
@@ -38,6 +44,8 @@ struct State {
     pace: Pace,
     turns: Turns,
     waiting: VecDeque<Waiting>,
+    /// How many mails went back, by domain, since it was slow.
+    sent_back: HashMap<String, u32>,
 }
 
 /// A mail in line.
@@ -67,6 +75,7 @@ impl Lane {
             pace: Pace::new(rate, flows.clock.now()),
             turns: Turns::new(sessions),
             waiting: VecDeque::new(),
+            sent_back: HashMap::new(),
         };
         flows.metrics.relay_paused(&name, false);
         Self {
@@ -142,7 +151,7 @@ impl Lane {
         let crowded = state.turns.is_slow(domain)
             && state.waiting.iter().filter(same).count() >= SLOW_IN_LINE;
         if crowded || (others && state.waiting.len() >= IN_LINE) {
-            return Err(now + self.a_while());
+            return Err(now + state.a_while(domain));
         }
         state.breaker.begin();
         state.pace.take();
@@ -171,9 +180,9 @@ impl Lane {
         if self.closed.load(Ordering::Relaxed) {
             return None;
         }
-        let state = self.state();
+        let mut state = self.state();
         match state.turns.is_slow(domain) {
-            true => Some(now + self.a_while()),
+            true => Some(now + state.a_while(domain)),
             false => state.breaker.until(),
         }
     }
@@ -256,6 +265,9 @@ impl Lane {
 
     fn next(&self) -> Option<Waiting> {
         let mut state = self.state();
+        if state.turns.are_all_taken() {
+            return None;
+        }
         let mut waiting = state.waiting.iter();
         let place = waiting.position(|waiting| state.turns.may_begin(&waiting.domain))?;
         let next = state.waiting.remove(place)?;
@@ -263,14 +275,19 @@ impl Lane {
         Some(next)
     }
 
-    fn a_while(&self) -> Duration {
-        let [least, most] = WHILE;
-        let [chance] = random::<1>();
-        least + (most - least).mul_f64(f64::from(chance) / 255.0)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Says for how long a mail goes back.
+    fn a_while(&mut self, domain: &str) -> Duration {
+        let [first, further, longest] = WHILE;
+        let before = self.sent_back.entry(domain.to_owned()).or_insert(0);
+        *before = before.saturating_add(1);
+        let [jitter] = random::<1>();
+        spread((first + further * *before).min(longest), jitter)
     }
 }
 
@@ -283,7 +300,13 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.lane.state().turns.end(&self.domain, self.took);
+        {
+            let mut state = self.lane.state();
+            state.turns.end(&self.domain, self.took);
+            if state.turns.is_quick(&self.domain) {
+                state.sent_back.remove(&self.domain);
+            }
+        }
         self.lane.dispatch();
     }
 }

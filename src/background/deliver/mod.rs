@@ -211,7 +211,8 @@ impl Deliver {
     /// other mail from being claimed.
     fn is_busy(&self, sending: usize) -> bool {
         let batch = self.settings.batch;
-        sending.saturating_sub(self.routes.held_back()) > batch || sending > 3 * batch
+        let much = || sending.saturating_sub(self.routes.held_back()) > batch;
+        sending > 3 * batch || sending > batch && much()
     }
 
     /// Waits until mails were queued, and lets a few come together.

@@ -69,7 +69,8 @@ fn wait(attempts: u32) -> Duration {
     }
 }
 
-pub(super) fn spread(wait: Duration, jitter: u8) -> Duration {
+/// Spreads a wait by a fifth to either side; `jitter` is random.
+pub fn spread(wait: Duration, jitter: u8) -> Duration {
     wait.mul_f64(0.8 + 0.4 * f64::from(jitter) / 255.0)
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 /// A domain is slow when a mail to it takes longer than this, and than so many usual ones.
-const SLOW: Duration = Duration::from_secs(1);
+const SLOW: Duration = Duration::from_secs(5);
 const USUAL: u32 = 8;
 /// Sessions that a domain gets before it is known, and when it is known to be slow.
 const UNKNOWN_SESSIONS: usize = 2;
@@ -35,18 +35,22 @@ impl Turns {
         }
     }
 
+    /// Tells whether every session is in use.
+    pub fn are_all_taken(&self) -> bool {
+        self.running.values().sum::<usize>() >= self.sessions
+    }
+
     /// Tells whether a mail may begin.
     ///
     /// A domain that has shown itself quick gets most sessions. Those that are slow, or not known, share half of them.
     pub fn may_begin(&self, domain: &str) -> bool {
-        let all: usize = self.running.values().sum();
         let own = self.running.get(domain).copied().unwrap_or(0);
         let most = match self.slow.get(domain) {
             Some(false) => self.sessions - self.sessions / 4,
             Some(true) => SLOW_SESSIONS,
             None => UNKNOWN_SESSIONS,
         };
-        all < self.sessions
+        !self.are_all_taken()
             && own < most
             && (self.is_quick(domain) || self.not_quick() < (self.sessions / 2).max(1))
     }
@@ -88,11 +92,6 @@ impl Turns {
     /// Tells whether a domain has shown itself slow.
     pub fn is_slow(&self, domain: &str) -> bool {
         self.slow.get(domain) == Some(&true)
-    }
-
-    /// Returns what mails usually take.
-    pub fn usual(&self) -> Duration {
-        self.usual
     }
 
     fn know(&mut self, domain: &str, slow: bool) {

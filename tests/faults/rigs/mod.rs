@@ -9,6 +9,7 @@ pub mod network;
 pub mod points;
 pub mod power;
 pub mod replicas;
+pub mod tarpit;
 pub mod term;
 
 use std::sync::Arc;
@@ -33,10 +34,11 @@ pub enum Rig {
     Database,
     Clock,
     Network,
+    Tarpit,
 }
 
 impl Rig {
-    pub const ALL: [Rig; 10] = [
+    pub const ALL: [Rig; 11] = [
         Rig::Kill,
         Rig::Replicas,
         Rig::Points,
@@ -47,6 +49,7 @@ impl Rig {
         Rig::Database,
         Rig::Clock,
         Rig::Network,
+        Rig::Tarpit,
     ];
 
     pub fn name(self) -> &'static str {
@@ -61,6 +64,7 @@ impl Rig {
             Rig::Database => "database",
             Rig::Clock => "clock",
             Rig::Network => "network",
+            Rig::Tarpit => "tarpit",
         }
     }
 
@@ -77,6 +81,7 @@ impl Rig {
             Rig::Database => "PostgreSQL ends sessions, crashes, takes no writes",
             Rig::Clock => "the wall clock steps by an hour",
             Rig::Network => "the way to the relay loses, resets, swallows",
+            Rig::Tarpit => "recipient domains, or a relay, that never answer",
         }
     }
 
@@ -93,6 +98,7 @@ impl Rig {
             Rig::Database => (3, 30),
             Rig::Clock => (2, 20),
             Rig::Network => (3, 30),
+            Rig::Tarpit => (1, 5),
         };
         if long { all } else { short }
     }
@@ -109,6 +115,7 @@ impl Rig {
             Rig::Database => database::run(plan).await,
             Rig::Clock => clock::run(plan).await,
             Rig::Network => network::run(plan).await,
+            Rig::Tarpit => tarpit::run(plan).await,
         }
     }
 }

@@ -1,0 +1,99 @@
+//! A recipient domain, or a relay, that never answers: mails that have nothing to do with it come as soon as before.
+
+use tokio::time::Instant;
+
+use crate::plan::Plan;
+use crate::support::app::{Db, LISTS};
+use crate::support::daemon::{Daemon, Home};
+use crate::support::peer::{Act, Peer, Point};
+
+const MAILS: usize = 40;
+const STUCK: usize = 200;
+/// With one session each of them costs its whole timeout.
+const FEW: usize = 3;
+/// A mail that waits for the tarpit's timeout shows in the ratio.
+const TIMEOUTS: &str = "[smtp.timeouts]\nrcpt = \"5 s\"\n[delivery]\nlease_margin = \"5 s\"\n";
+const ONE_SESSION: &str = "one session for all domains";
+
+/// Where nothing answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tarpit {
+    Domains,
+    Relay,
+}
+
+pub async fn run(plan: &Plan) {
+    for _ in 0..plan.cycles {
+        for db in [Db::Sqlite, Db::Postgres] {
+            tarpit(plan, db, Tarpit::Domains, None).await;
+            tarpit(plan, db, Tarpit::Relay, None).await;
+        }
+    }
+    tarpit(plan, Db::Sqlite, Tarpit::Domains, Some(ONE_SESSION)).await;
+}
+
+async fn tarpit(plan: &Plan, db: Db, where_: Tarpit, control: Option<&str>) {
+    let (peer, slow) = (Peer::start().await, Peer::start().await);
+    let silent = |moment: &crate::support::peer::Moment<'_>| {
+        let stuck = moment.recipient.is_some_and(|to| to.starts_with("stuck"));
+        (stuck && moment.point == Point::Rcpt).then_some(Act::Silence)
+    };
+    peer.script(silent);
+    slow.script(silent);
+    let (sessions, stuck) = match control {
+        Some(_) => (1, FEW),
+        None => (8, STUCK),
+    };
+    let (ip, port) = (slow.addr().ip(), slow.addr().port());
+    let settings = format!(
+        "[smtp]\nsessions = {sessions}\n{TIMEOUTS}[relays.slow]\nhost = \"{ip}\"\nport = {port}\ntls = \"none\"\n"
+    );
+    let home = Home::new(db, peer.addr(), &settings);
+    let lists = LISTS.replace("[senders.other]", "[senders.other]\nrelays = [\"slow\"]");
+    home.write(&lists, &settings);
+    let acme = home.key("acme", "signup").await;
+    let other = home.key("other", "signup").await;
+    let mut daemon = home.start().await;
+    let before = quick(&daemon, &peer, &acme, "before").await;
+    let (key, list) = match where_ {
+        Tarpit::Domains => (&acme, "weekly"),
+        Tarpit::Relay => (&other, "tips"),
+    };
+    for i in 0..stuck {
+        let email = format!("stuck-{i}@domain-{}.example", i % 50);
+        let answer = daemon.sign_up(key, &email, &[list]).await;
+        assert_eq!(answer.status, 202);
+    }
+    let during = quick(&daemon, &peer, &acme, "during").await;
+    daemon.kill9();
+    let ratio = during / before;
+    let mut line = plan.line(&format!("{db:?}").to_lowercase(), control);
+    let what = match where_ {
+        Tarpit::Domains => "50 domains",
+        Tarpit::Relay => "a relay",
+    };
+    line.fault = format!("{what} that never answer: 95th percentile {ratio:.2} of its own before");
+    (line.accepted, line.rows, line.mailed) = (2 * MAILS, 2 * MAILS, 2 * MAILS);
+    line.integrity = "ok".to_owned();
+    if ratio >= 2.0 {
+        line.faults_seen
+            .push(format!("a healthy domain is {ratio:.2} times as slow"));
+    }
+    plan.record(vec![line]);
+}
+
+/// Sends mails to a domain that answers, one after the other; returns the 95th percentile of their seconds.
+async fn quick(daemon: &Daemon, peer: &Peer, key: &str, name: &str) -> f64 {
+    let mut took = Vec::with_capacity(MAILS);
+    for i in 0..MAILS {
+        let mails = peer.seen(|seen| seen.mails.len());
+        let began = Instant::now();
+        let email = format!("{name}-{i}@quick.example");
+        let answer = daemon.sign_up(key, &email, &["weekly"]).await;
+        assert_eq!(answer.status, 202);
+        peer.wait_for(mails + 1).await;
+        took.push(began.elapsed().as_secs_f64());
+    }
+    took.sort_by(f64::total_cmp);
+    took[MAILS * 95 / 100]
+}
