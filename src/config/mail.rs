@@ -137,10 +137,9 @@ impl Place {
             ("implicit", Tls::Implicit),
         ];
         let host = table.required("host", "\"127.0.0.1\"", host);
-        let tls = match table.has("tls") {
-            true => table.get("tls", one_of(TLS)),
-            false => Some(Tls::Starttls),
-        };
+        let written = table.has("tls");
+        let tls = table.get("tls", one_of(TLS));
+        let tls = tls.or((!written).then_some(Tls::Starttls));
         let port = table.get("port", number(1..=65_535));
         let allow_plaintext = table.get("allow_plaintext", switch).unwrap_or(false);
         let away = host.as_deref().is_some_and(|host| !is_loopback_name(host));
