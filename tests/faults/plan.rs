@@ -76,11 +76,9 @@ impl Plan {
             sum(|line| line.unexplained),
         );
         for line in new.iter().filter(|line| line.control.is_none()) {
-            for wrong in line.wrong() {
-                println!(
-                    "  {} cycle {}, {}: {wrong}",
-                    self.rig, line.cycle, line.fault
-                );
+            let wrong = line.wrong();
+            if !wrong.is_empty() {
+                println!("  {}: {}", wrong.join("; "), serde_json::json!(line));
             }
         }
     }

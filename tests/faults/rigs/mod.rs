@@ -85,6 +85,11 @@ impl Rig {
         }
     }
 
+    /// Tells whether no other may run beside it: PostgreSQL is shared.
+    pub fn is_alone(self) -> bool {
+        self == Rig::Database
+    }
+
     /// Cycles of the short and of the long set.
     pub fn cycles(self, long: bool) -> usize {
         let (short, all) = match self {

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 use super::kill::HASTY;
 use crate::line::Phase;
@@ -126,16 +126,15 @@ pub async fn run(plan: &Arc<Plan>) {
     let both = [Db::Sqlite, Db::Postgres];
     let homes = ALL.into_iter().flat_map(|at| both.map(|db| (at, db, None)));
     let controls = both.map(|db| (At::Rcpt, db, Some(HASTY)));
-    let (mut running, local) = (JoinSet::new(), LocalSet::new());
+    let mut running = JoinSet::new();
     for (at, db, control) in homes.chain(controls) {
         let (turns, plan) = (turns.clone(), plan.clone());
-        let run = async move {
+        running.spawn_local(async move {
             let _turn = turns.acquire_owned().await.expect("open");
             home(&plan, at, db, control).await;
-        };
-        running.spawn_local_on(run, &local);
+        });
     }
-    local.run_until(running.join_all()).await;
+    running.join_all().await;
 }
 
 async fn home(plan: &Plan, at: At, db: Db, control: Option<&str>) {

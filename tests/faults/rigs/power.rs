@@ -1,4 +1,7 @@
 //! Power cuts under a SQLite file: the filesystem drops whatever was not synced.
+//!
+//! The program is stopped a moment before: a sync that is under way when the filesystem is shut down may return as if it had
+//! been done (Linux 6.18: 49 of 300 did), and a machine without power answers nobody after that.
 
 use super::{HOME, PART, homes, load};
 use crate::disk::Disk;
@@ -39,8 +42,8 @@ async fn home(plan: &Plan, chance: &mut Chance, cycles: usize) {
     for cycle in 0..cycles {
         let mut serving = world.serve().await;
         load(&world, chance, cycle, None).await;
+        serving.stop();
         disk.cut();
-        // What it answers from here on is no 202, or it lies.
         serving.end();
         world.driver.at.send_replace(None);
         disk.restore();
@@ -62,6 +65,7 @@ async fn lying(plan: &Plan, chance: &mut Chance) {
     world.home.wrapper = LIE.map(str::to_owned).to_vec();
     let mut serving = world.serve().await;
     load(&world, chance, 0, None).await;
+    serving.stop();
     disk.cut();
     serving.end();
     world.driver.at.send_replace(None);
