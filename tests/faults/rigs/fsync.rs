@@ -35,7 +35,15 @@ async fn home(plan: &Plan, chance: &mut Chance, cycles: usize, control: Option<&
         if control.is_some() {
             world.peer.hold(Point::Mail);
         }
-        world.allow((cycle + 1) * PART);
+        // One after the other, so that there are syncs enough.
+        for person in cycle * PART..(cycle + 1) * PART {
+            world.allow(person + 1);
+            let over = async |world: &World| {
+                let ended = serving.daemon.child.try_wait().expect("it can be asked");
+                ended.is_some() || *world.driver.accepted.borrow() > person
+            };
+            world.until("it has answered or ended", over).await;
+        }
         let status = world.gone(&mut serving).await;
         world.driver.at.send_replace(None);
         world
