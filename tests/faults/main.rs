@@ -94,7 +94,8 @@ fn main() -> ExitCode {
     }
     let chosen = |rig: &Rig| {
         let named = |part: &String| rig.name().contains(&**part);
-        words.rigs.is_empty() || words.rigs.iter().any(named)
+        let has_cycles = words.cycles.unwrap_or(rig.cycles(words.long)) > 0;
+        has_cycles && (words.rigs.is_empty() || words.rigs.iter().any(named))
     };
     let rigs: Vec<Rig> = Rig::ALL.into_iter().filter(chosen).collect();
     if rigs.is_empty() {

@@ -103,7 +103,8 @@ impl Rig {
             Rig::Database => (3, 30),
             Rig::Clock => (2, 20),
             Rig::Network => (3, 30),
-            Rig::Tarpit => (1, 5),
+            // Its verdict is a ratio of times, which is no test.
+            Rig::Tarpit => (0, 5),
         };
         if long { all } else { short }
     }

@@ -29,7 +29,9 @@ pub async fn run(plan: &Plan) {
             tarpit(plan, db, Tarpit::Relay, None).await;
         }
     }
-    tarpit(plan, Db::Sqlite, Tarpit::Domains, Some(ONE_SESSION)).await;
+    for db in [Db::Sqlite, Db::Postgres] {
+        tarpit(plan, db, Tarpit::Domains, Some(ONE_SESSION)).await;
+    }
 }
 
 async fn tarpit(plan: &Plan, db: Db, where_: Tarpit, control: Option<&str>) {
