@@ -72,6 +72,8 @@ pub struct Claimed {
     pub ended: Vec<(MessageId, MessageState)>,
     /// The next mail must be tried alone, and others are under way: nothing was claimed.
     pub must_wait: bool,
+    /// More may be due.
+    pub more: bool,
 }
 
 /// What is to become of one picked mail.
@@ -103,6 +105,7 @@ pub async fn claim(
             ..Claimed::default()
         });
     }
+    let due = picked.len();
     match picked.first().is_some_and(is_suspect) {
         true => picked.truncate(1),
         false => picked.retain(|message| !is_suspect(message)),
@@ -114,7 +117,10 @@ pub async fn claim(
     let people = tx.subscribers(&people).await?;
     let people: BTreeMap<_, _> = people.into_iter().map(|p| (p.id, p)).collect();
 
-    let mut claimed = Claimed::default();
+    let mut claimed = Claimed {
+        more: due > picked.len() || i64::try_from(due).is_ok_and(|due| due == room.mails),
+        ..Claimed::default()
+    };
     let token = Uuid::from_bytes(random());
     for message in picked {
         let id = message.id;

@@ -103,6 +103,18 @@ both!(nothing_that_was_answered_is_lost, |db| {
     driving.await.expect("every signup has its 202");
     let drove = began.elapsed();
     home.idle().await;
+    // A mail that three kills hit in a row, the third time alone, is set aside: as the operator, have it tried again.
+    let aside = home
+        .run(&["message", "list", "--format", "json"])
+        .await
+        .stdout;
+    for mail in aside.lines() {
+        let mail: serde_json::Value = serde_json::from_str(mail).expect("JSON");
+        let id = mail["id"].as_str().expect("an id");
+        assert_eq!(home.run(&["message", "release", id]).await.code, Some(0));
+    }
+    assert!(aside.lines().count() <= KILLS, "more than one a kill");
+    home.idle().await;
     let took = began.elapsed();
     daemon.term();
     assert!(daemon.wait().await.success());

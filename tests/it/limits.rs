@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::support::app::{LISTS, TestApp, both, signup};
 use crate::support::http::send;
 use crate::support::out;
+use crate::support::peer::{Act, Point};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -251,9 +252,9 @@ both!(
 both!(
     a_mail_that_could_not_leave_keeps_its_list_out_however_old,
     |db| {
-        let mut app = TestApp::start(db).await;
+        let app = TestApp::start(db).await;
         let email = "relay.down@example.org";
-        app.peer.down().await;
+        app.peer.at(Point::Rcpt, Act::reply("451 4.7.1 later"));
         let waiting = app.sign_up(email, &["weekly"]).await;
         for _ in 0..8 {
             app.deliver().await;
@@ -267,7 +268,7 @@ both!(
             app.outcome(&both).await,
             "accepted offers=open weekly=withheld"
         );
-        app.peer.up().await;
+        app.peer.script(|_| None);
         // The longest wait between two attempts, and a fifth for chance; still within the 48 hours that a mail is tried.
         app.pass(5 * HOUR);
         app.deliver().await;

@@ -34,7 +34,7 @@ const WAITING: [&str; 3] = ["message_due", "message_leased", "event_unsequenced"
 const FIRST: &str = "select epoch, size, note, signed_at, stamp from checkpoint\n            order by epoch desc, size desc, signed_at desc limit 1";
 
 /// The beginning of some statement of every flow below: without them the test would show less than it says.
-const RUN: [&str; 23] = [
+const RUN: [&str; 24] = [
     "insert into address",
     "insert into subscriber",
     "insert into signup ",
@@ -49,7 +49,8 @@ const RUN: [&str; 23] = [
     "update address set ledger",
     "update signup set",
     "update signup_list set",
-    "update message set state = 'queued'",
+    "update message set lost = lost + 1",
+    "update message set state = 'cancelled'",
     "update message set state = 'claimed'",
     "update message set state = s.state, due_at",
     "update event set seq",

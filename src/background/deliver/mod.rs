@@ -71,8 +71,8 @@ const PILED_UP: Duration = Duration::from_secs(600);
 
 /// How a look at the queue ended.
 enum Begun {
-    /// So many mails were dealt with, of so many that might have been.
-    Dealt(usize, usize),
+    /// So many mails were dealt with, and whether more may be due.
+    Dealt(usize, bool),
     /// No relay takes mails now.
     NoRoom,
     /// No relay does, but one was asked whether it will.
@@ -173,14 +173,21 @@ impl Deliver {
     async fn work(self: &Arc<Self>, stopping: &Notify) {
         let mut sending = JoinSet::new();
         let mut beat = tokio::time::interval(self.flows.settings.short_lease() / 4);
+        let mut alone = false;
         loop {
             while sending.try_join_next().is_some() {}
-            let wait = match self.is_busy(sending.len()) {
+            // One that must be tried alone waits until all that is under way has ended.
+            alone &= !sending.is_empty();
+            let wait = match alone || self.is_busy(sending.len()) {
                 true => Duration::MAX,
                 false => match self.begin(&mut sending).await {
-                    Ok(Begun::Dealt(dealt, room)) if dealt == room => Duration::ZERO,
+                    Ok(Begun::Dealt(_, true)) => Duration::ZERO,
                     Ok(Begun::Dealt(..) | Begun::NoRoom) => self.settings.poll,
-                    Ok(Begun::Knocked | Begun::Alone) => Duration::MAX,
+                    Ok(Begun::Knocked) => Duration::MAX,
+                    Ok(Begun::Alone) => {
+                        alone = true;
+                        Duration::MAX
+                    }
                     Err(error) => {
                         failed(&self.flows, "deliver", &error);
                         REST
@@ -256,7 +263,7 @@ impl Deliver {
         if claimed.must_wait {
             return Ok(Begun::Alone);
         }
-        let dealt = claimed.jobs.len() + claimed.ended.len();
+        let (dealt, more) = (claimed.jobs.len() + claimed.ended.len(), claimed.more);
         let mut jobs = self
             .routed(claimed.jobs, now, sending)
             .into_iter()
@@ -285,7 +292,7 @@ impl Deliver {
                 });
             }
         }
-        Ok(Begun::Dealt(dealt, room))
+        Ok(Begun::Dealt(dealt, more))
     }
 
     /// Finds a relay for each mail; those for which there is none now go back.

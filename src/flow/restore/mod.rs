@@ -1,7 +1,7 @@
 //! What a restored database has lost: done again from the operator's own copy of the events, or accepted.
 //!
 //! Nobody who left in the lost time may be mailed again. So everybody is ineligible from the restore on, until either
-//! every leave, objection and erasure of that time has been done again ([`replay`]), or the loss is accepted ([`accept`]):
+//! every leave, objection and erasure of that time has been done again ([`replay()`]), or the loss is accepted ([`accept()`]):
 //! then every consent from before it lapses, since nobody can tell whose was withdrawn.
 
 mod accept;

@@ -14,13 +14,13 @@ both!(a_stop_finishes_the_request_and_the_mail_that_run, |db| {
     let key = home.key("acme", "signup").await;
     let mut daemon = home.start().await;
 
-    // Ten mails: eight wait for the answer to their dot, two for a session.
+    // Ten mails: four wait for the answer to their dot, six for a session.
     peer.hold(Point::Dot);
     for i in 0..10 {
         let email = format!("stop-{i}@example.org");
         assert_eq!(daemon.sign_up(&key, &email, &["weekly"]).await.status, 202);
     }
-    peer.until("eight mails at their dots", |seen| seen.waiting == 8)
+    peer.until("four mails at their dots", |seen| seen.waiting == 4)
         .await;
     // One request of which half was sent.
     let body = signup("half@example.org", &["weekly"]).to_string();
@@ -54,18 +54,18 @@ both!(a_stop_finishes_the_request_and_the_mail_that_run, |db| {
     let stopped = daemon.message("stopped").await;
     assert_eq!(stopped["ended"], "Clean");
 
-    // Eight were finished; three are left, free for whoever comes, without waiting for a lease.
-    assert_eq!(peer.mails().len(), 8);
+    // Four were finished; seven are left, free for whoever comes, without waiting for a lease.
+    assert_eq!(peer.mails().len(), 4);
     let states = |state: &str| format!("select count(*) from message where state = '{state}'");
-    assert_eq!(home.count(&states("sent")).await, 8);
-    assert_eq!(home.count(&states("queued")).await, 3);
+    assert_eq!(home.count(&states("sent")).await, 4);
+    assert_eq!(home.count(&states("queued")).await, 7);
     let mut daemon = home.start().await;
     home.idle().await;
     assert_eq!(peer.mails().len(), 11);
     // What is in the database may be said a moment later.
     daemon.term();
     assert_eq!(daemon.wait().await.code(), Some(0));
-    assert_eq!(daemon.count("message.sent"), 3);
+    assert_eq!(daemon.count("message.sent"), 7);
     home.trail().await;
 });
 
