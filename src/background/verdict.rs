@@ -54,6 +54,14 @@ pub(super) fn sign_of(verdict: Verdict) -> Sign {
 /// Tells whether the time that an attempt took is the mail's, and not that of reaching the relay.
 pub(super) fn is_about_the_mail(verdict: Verdict) -> bool {
     match verdict {
+        // However short the timeout is: nobody answered.
+        Verdict::Ambiguous {
+            cause: Cause::Timeout,
+        }
+        | Verdict::Deferred {
+            cause: Cause::Timeout,
+            ..
+        } => false,
         Verdict::Sent { .. } | Verdict::Ambiguous { .. } => true,
         Verdict::Refused { phase, .. }
         | Verdict::Rejected { phase, .. }
