@@ -150,7 +150,10 @@ impl Lane {
         let same = |waiting: &&Waiting| waiting.domain == domain;
         let crowded = state.turns.is_slow(domain)
             && state.waiting.iter().filter(same).count() >= SLOW_IN_LINE;
-        if crowded || (others && state.waiting.len() >= IN_LINE) {
+        // Where those that hang fill the line, it is not full for one whose domain is quick.
+        let quick = state.turns.is_quick(domain);
+        let alike = |waiting: &&Waiting| state.turns.is_quick(&waiting.domain) == quick;
+        if crowded || (others && state.waiting.iter().filter(alike).count() >= IN_LINE) {
             return Err(now + state.a_while(domain));
         }
         state.breaker.begin();
