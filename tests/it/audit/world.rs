@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::fixture;
 use crate::support::app::{Db, TestApp};
+pub use crate::support::chance::Chance;
 use crate::support::sql::Raw;
 
 /// Every table that an edit may touch.
@@ -32,32 +33,6 @@ const TABLES: [&str; 12] = [
     "consent_text",
     "facts",
 ];
-
-/// A small generator of numbers (SplitMix64): the same edits again with the same seed.
-pub struct Chance(pub u64);
-
-impl Chance {
-    pub fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let z = z ^ (z >> 31);
-        usize::try_from(z % n as u64).expect("small")
-    }
-
-    pub fn pick<'t, T>(&mut self, of: &'t [T]) -> &'t T {
-        &of[self.below(of.len())]
-    }
-
-    pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        std::array::from_fn(|_| u8::try_from(self.below(256)).expect("a byte"))
-    }
-
-    pub fn uuid(&mut self) -> Uuid {
-        Uuid::from_bytes(self.bytes())
-    }
-}
 
 /// What the copy holds before it is edited.
 pub struct World {

@@ -1,6 +1,8 @@
 //! Chance that can be had again.
 
-/// A small generator of numbers (SplitMix64): kills must come anywhere, and again at the same places with the same seed.
+use uuid::Uuid;
+
+/// A small generator of numbers (SplitMix64): what a test does by chance it does again with the same seed.
 pub struct Chance(pub u64);
 
 impl Chance {
@@ -12,6 +14,21 @@ impl Chance {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         let z = z ^ (z >> 31);
         usize::try_from(z % n as u64).expect("small")
+    }
+
+    /// Returns one of several.
+    pub fn pick<'t, T>(&mut self, of: &'t [T]) -> &'t T {
+        &of[self.below(of.len())]
+    }
+
+    /// Returns bytes.
+    pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        std::array::from_fn(|_| u8::try_from(self.below(256)).expect("a byte"))
+    }
+
+    /// Returns an id.
+    pub fn uuid(&mut self) -> Uuid {
+        Uuid::from_bytes(self.bytes())
     }
 }
 
