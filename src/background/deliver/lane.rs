@@ -21,13 +21,11 @@ use crate::telemetry::logs::field;
 const SLOW_IN_LINE: usize = 16;
 /// Mails that may stand in line for a relay beside which there are others.
 const IN_LINE: usize = 100;
-/// How long mails go back that found the line full: the first for so long, each further one of its domain for a little
-/// longer, none for longer than the last.
-const WHILE: [Duration; 3] = [
-    Duration::from_secs(10),
-    Duration::from_millis(100),
-    Duration::from_secs(300),
-];
+/// How long the first mail goes back that found the line full.
+const FIRST_WHILE: Duration = Duration::from_secs(10);
+/// How much longer each further one of its domain does.
+const LONGER: Duration = Duration::from_millis(100);
+const LONGEST_WHILE: Duration = Duration::from_secs(300);
 
 /// A relay and the mails that wait for it.
 pub(super) struct Lane {
@@ -286,11 +284,11 @@ impl Lane {
 impl State {
     /// Says for how long a mail goes back.
     fn a_while(&mut self, domain: &str) -> Duration {
-        let [first, further, longest] = WHILE;
         let before = self.sent_back.entry(domain.to_owned()).or_insert(0);
         *before = before.saturating_add(1);
         let [jitter] = random::<1>();
-        spread((first + further * *before).min(longest), jitter)
+        let wait = FIRST_WHILE + LONGER * *before;
+        spread(wait.min(LONGEST_WHILE), jitter)
     }
 }
 
