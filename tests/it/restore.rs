@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::app::{Db, both};
 use crate::support::daemon::{Daemon, Done, Home, QUICK, until};
 use crate::support::mail::{Mail, links};
-use crate::support::peer::Peer;
+use crate::support::peer::{self, Peer, Seen};
 use crate::support::postgres;
 
 /// Who is there before the backup.
@@ -149,20 +149,17 @@ impl Lost {
 
     fn mail(&self, name: &str) -> Mail {
         let mails = self.peer.mails();
-        let mine = |mail: &&crate::support::peer::Mail| {
-            let text = String::from_utf8_lossy(&mail.bytes);
-            mail.envelope_to == [address(name)] && text.contains("/c/")
-        };
-        Mail::read(&mails.iter().rfind(mine).expect("a mail").bytes)
+        let own = mails.iter().rfind(|mail| asks(mail, name));
+        Mail::read(&own.expect("a mail").bytes)
     }
 
     async fn ask(&self, daemon: &Daemon, name: &str) {
-        let before = self.peer.mails().len();
+        // only its own mails count: a goodbye to somebody else may come between
+        let own = |seen: &Seen| seen.mails.iter().filter(|mail| asks(mail, name)).count();
+        let before = self.peer.seen(own);
         let answer = daemon.sign_up(&self.key, &address(name), &["weekly"]).await;
         assert_eq!(answer.status, 202, "{}", answer.body);
-        self.peer
-            .until("a mail", |seen| seen.mails.len() > before)
-            .await;
+        self.peer.until("its mail", |seen| own(seen) > before).await;
     }
 
     /// Signs up and confirms; returns the way out.
@@ -555,6 +552,11 @@ both!(
 
 fn bytes(path: &Path) -> Vec<u8> {
     fs::read(path).expect("a file")
+}
+
+/// Tells whether a mail asks this one to confirm.
+fn asks(mail: &peer::Mail, name: &str) -> bool {
+    mail.envelope_to == [address(name)] && String::from_utf8_lossy(&mail.bytes).contains("/c/")
 }
 
 /// The names in a folder that a command may have left half done.
