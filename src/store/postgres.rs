@@ -37,7 +37,9 @@ settings! {
     "synchronous_commit" = "on";
     // Waiting for a lock is part of a statement.
     "statement_timeout" = "30s";
-    "idle_in_transaction_session_timeout" = "60s";
+    // No transaction waits for anything but the database: one that does is of a process that was stopped, and its locks
+    // keep the others waiting.
+    "idle_in_transaction_session_timeout" = "10s";
 }
 
 /// A server and the connections to it.

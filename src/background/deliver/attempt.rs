@@ -1,6 +1,5 @@
 //! One attempt: a claimed mail goes to its relay, and what became of it is written down.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -129,7 +128,7 @@ impl Deliver {
         if verdict == Verdict::Stopped && looked == Looked::Failed {
             return self.give_back(job, None).await;
         }
-        self.sound_alarm(lane, &verdict);
+        lane.sound_alarm(verdict);
         let (attempt, answer) = judged(verdict);
         if let Some(answer) = &answer
             && attempt != Attempt::Sent
@@ -187,25 +186,5 @@ impl Deliver {
         };
         // When that fails, its lease ends by itself; the gate has said so.
         let _ = self.returns.pass(back).await;
-    }
-
-    /// Says once that a relay itself refuses to work, and once that one works again.
-    fn sound_alarm(&self, lane: &Lane, verdict: &Verdict) {
-        match verdict {
-            Verdict::Misconfigured { phase, cause } => {
-                self.flows.metrics.relay_alarm(true);
-                if !self.alarm.swap(true, Ordering::Relaxed) {
-                    tracing::error!({ field::RELAY } = lane.name(), { field::PHASE } = %phase, { field::REASON } = %cause, "the relay refuses to work for us: check its settings; mails wait, none is given up for it");
-                }
-            }
-            Verdict::Sent { .. } if self.alarm.swap(false, Ordering::Relaxed) => {
-                self.flows.metrics.relay_alarm(false);
-                tracing::info!(
-                    { field::RELAY } = lane.name(),
-                    "the relay takes mails again"
-                );
-            }
-            _ => {}
-        }
     }
 }

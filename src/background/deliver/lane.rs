@@ -14,7 +14,7 @@ use crate::domain::delivery::retry::spread;
 use crate::domain::delivery::turns::Turns;
 use crate::domain::time::Timestamp;
 use crate::flow::Flows;
-use crate::smtp::Relay;
+use crate::smtp::{Relay, Verdict};
 use crate::telemetry::logs::field;
 
 /// Mails to a slow domain that may stand in line; the others go back for a while.
@@ -32,13 +32,14 @@ pub(super) struct Lane {
     flows: Arc<Flows>,
     name: String,
     relay: Relay,
-    sessions: usize,
     state: Mutex<State>,
     closed: AtomicBool,
 }
 
 struct State {
     breaker: Breaker,
+    /// The relay refused to work for us, and has taken no mail since.
+    alarm: bool,
     pace: Pace,
     turns: Turns,
     waiting: VecDeque<Waiting>,
@@ -70,17 +71,18 @@ impl Lane {
     ) -> Self {
         let state = State {
             breaker: Breaker::default(),
+            alarm: false,
             pace: Pace::new(rate, flows.clock.now()),
             turns: Turns::new(sessions),
             waiting: VecDeque::new(),
             sent_back: HashMap::new(),
         };
         flows.metrics.relay_paused(&name, false);
+        flows.metrics.relay_alarm(&name, false);
         Self {
             flows,
             name,
             relay,
-            sessions,
             state: Mutex::new(state),
             closed: AtomicBool::new(false),
         }
@@ -95,7 +97,7 @@ impl Lane {
     }
 
     pub(super) fn sessions(&self) -> usize {
-        self.sessions
+        self.state().turns.sessions()
     }
 
     /// Returns how many mails the relay takes now.
@@ -236,6 +238,25 @@ impl Lane {
                 );
             }
             None => {}
+        }
+    }
+
+    /// Says once that the relay itself refuses to work, and once that it works again.
+    pub(super) fn sound_alarm(&self, verdict: Verdict) {
+        let on = match verdict {
+            Verdict::Misconfigured { .. } => true,
+            Verdict::Sent { .. } => false,
+            _ => return,
+        };
+        if std::mem::replace(&mut self.state().alarm, on) == on {
+            return;
+        }
+        self.flows.metrics.relay_alarm(&self.name, on);
+        match verdict {
+            Verdict::Misconfigured { phase, cause } => {
+                tracing::error!({ field::RELAY } = self.name, { field::PHASE } = %phase, { field::REASON } = %cause, "the relay refuses to work for us: check its settings; mails wait, none is given up for it");
+            }
+            _ => tracing::info!({ field::RELAY } = self.name, "the relay takes mails again"),
         }
     }
 

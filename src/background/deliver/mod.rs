@@ -57,7 +57,6 @@ pub struct Deliver {
     returns: Gate<Back, ()>,
     composer: RwLock<Arc<Composer>>,
     line: Line,
-    alarm: AtomicBool,
     begun: AtomicBool,
 }
 
@@ -97,7 +96,6 @@ impl Deliver {
             returns: Gate::open(flows.clone(), settings.waiting, Need::CannotWait, give_back),
             composer: RwLock::new(composer.clone()),
             line: Line::new(AHEAD * routes.sessions()),
-            alarm: AtomicBool::new(false),
             begun: AtomicBool::new(false),
             routes,
             settings,

@@ -34,6 +34,11 @@ impl Turns {
         }
     }
 
+    /// Returns how many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.sessions
+    }
+
     /// Tells whether every session is in use.
     pub fn are_all_taken(&self) -> bool {
         self.running.values().sum::<usize>() >= self.sessions

@@ -60,7 +60,7 @@ pub struct Metrics {
     requests: Family<Request, Counter>,
     durations: Family<Route, Histogram, fn() -> Histogram>,
     failures: Family<Failure, Counter>,
-    relay_alarm: Gauge,
+    relay_alarm: Family<Relay, Gauge>,
     relay_paused: Family<Relay, Gauge>,
     queue: Family<State, Gauge>,
     queue_oldest: Gauge<f64, std::sync::atomic::AtomicU64>,
@@ -121,7 +121,7 @@ impl Metrics {
             relay_alarm: add(
                 ours,
                 "relay_alarm",
-                "1 while the relay refuses what is not the fault of one mail",
+                "1 while a relay refuses what is not the fault of one mail",
             ),
             relay_paused: add(
                 ours,
@@ -246,16 +246,14 @@ impl Metrics {
         self.failures.get_or_create(&Failure { phase, class }).inc();
     }
 
-    /// Raises or ends the alarm that the relay itself refuses to work.
-    pub fn relay_alarm(&self, on: bool) {
-        self.relay_alarm.set(i64::from(on));
+    /// Raises or ends the alarm that a relay itself refuses to work.
+    pub fn relay_alarm(&self, relay: &str, on: bool) {
+        set(&self.relay_alarm, relay, on);
     }
 
     /// Says whether a relay is left alone.
     pub fn relay_paused(&self, relay: &str, on: bool) {
-        let relay = relay.to_owned();
-        let gauge = self.relay_paused.get_or_create(&Relay { relay });
-        gauge.set(i64::from(on));
+        set(&self.relay_paused, relay, on);
     }
 
     /// Sets how many mails are in a state.
@@ -324,6 +322,11 @@ fn add<M: Metric + Default + Clone>(registry: &mut Registry, name: &str, help: &
     let metric = M::default();
     registry.register(name, help, metric.clone());
     metric
+}
+
+fn set(of: &Family<Relay, Gauge>, relay: &str, on: bool) {
+    let relay = relay.to_owned();
+    of.get_or_create(&Relay { relay }).set(i64::from(on));
 }
 
 fn durations() -> Histogram {

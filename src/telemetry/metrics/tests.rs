@@ -20,7 +20,7 @@ fn every_metric_is_written_with_its_labels() {
         Duration::from_millis(3),
     );
     metrics.smtp_failure("rcpt", "transient");
-    metrics.relay_alarm(true);
+    metrics.relay_alarm("smtp", true);
     metrics.relay_paused("smtp", true);
     metrics.queue_depth("queued", 7);
     metrics.queue_oldest(Duration::from_millis(1500));
@@ -45,7 +45,7 @@ fn every_metric_is_written_with_its_labels() {
         "confirmd_http_requests_total{route=\"unmatched\",method=\"other\",status_class=\"4xx\"} 1",
         "confirmd_http_request_duration_seconds_bucket{le=\"0.005\",route=\"unmatched\"} 1",
         "confirmd_smtp_phase_failures_total{phase=\"rcpt\",class=\"transient\"} 1",
-        "confirmd_relay_alarm 1",
+        "confirmd_relay_alarm{relay=\"smtp\"} 1",
         "confirmd_relay_paused{relay=\"smtp\"} 1",
         "confirmd_queue_depth{state=\"queued\"} 7",
         "confirmd_queue_oldest_seconds 1.5",

@@ -178,7 +178,7 @@ both!(every_answer_of_a_relay_has_its_outcome, |db| {
         let after = (metric(&app, &failures).await, metric(&app, &outcomes).await);
         assert_eq!(after, (before.0 + 1, before.1 + 1), "{name}");
         assert_eq!(
-            metric(&app, "confirmd_relay_alarm").await,
+            metric(&app, "confirmd_relay_alarm{relay=\"smtp\"}").await,
             row.alarm,
             "{name}"
         );
@@ -206,7 +206,11 @@ both!(every_answer_of_a_relay_has_its_outcome, |db| {
             continue;
         }
         assert_eq!(app.outcome(&signup).await, "sent weekly=open", "{name}");
-        assert_eq!(metric(&app, "confirmd_relay_alarm").await, 0, "{name}");
+        assert_eq!(
+            metric(&app, "confirmd_relay_alarm{relay=\"smtp\"}").await,
+            0,
+            "{name}"
+        );
         let copies = 1 + usize::from(matches!(row.act, Act::Kept(_)));
         assert_eq!(app.mailbox(&email).len(), copies, "{name}");
     }

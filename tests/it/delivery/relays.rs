@@ -119,7 +119,10 @@ both!(a_relay_that_refuses_to_work_is_left_alone, |db| {
     app.deliver().await;
     let tried = app.event_counts().await["message.deferred"];
     assert!(tried <= 8, "{tried} of 50 mails ran into it");
-    assert_eq!(metric(&app, "confirmd_relay_alarm").await, 1);
+    assert_eq!(
+        metric(&app, "confirmd_relay_alarm{relay=\"smtp\"}").await,
+        1
+    );
     for _ in 0..20 {
         app.pass(SECOND / 2);
         app.deliver().await;
@@ -146,7 +149,10 @@ both!(a_relay_that_refuses_to_work_is_left_alone, |db| {
         assert!(message(&app, signup).await.starts_with("sent"));
     }
     assert_eq!(app.peer.mails().len(), 50);
-    assert_eq!(metric(&app, "confirmd_relay_alarm").await, 0);
+    assert_eq!(
+        metric(&app, "confirmd_relay_alarm{relay=\"smtp\"}").await,
+        0
+    );
 });
 
 /// A further relay beside the main one.
@@ -179,6 +185,17 @@ both!(another_relay_takes_over_while_the_first_is_gone, |db| {
     app.mail_for("again@example.org", &["weekly"]).await;
     app.mail_for("once-more@example.org", &["weekly"]).await;
     assert_eq!((app.peer.mails().len(), backup.mails().len()), (3, 30));
+    // One that refuses keeps its alarm, whatever the other takes.
+    app.peer
+        .at(Point::Mail, Act::reply("550 5.7.1 not from you"));
+    for email in ["found-out@example.org", "went-round@example.org"] {
+        app.sign_up(email, &["weekly"]).await;
+        app.deliver().await;
+    }
+    assert_eq!((app.peer.mails().len(), backup.mails().len()), (3, 31));
+    let alarm =
+        async |relay| metric(&app, &format!("confirmd_relay_alarm{{relay=\"{relay}\"}}")).await;
+    assert_eq!((alarm("smtp").await, alarm("backup").await), (1, 0));
 });
 
 both!(a_sender_may_have_relays_of_its_own, |db| {
