@@ -32,8 +32,11 @@ impl Phase {
     }
 }
 
+/// So many times as slow as before is what a healthy domain must never be.
+const TWICE: f64 = 2.0;
+
 /// One cycle.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Line {
     pub rig: String,
@@ -67,6 +70,9 @@ pub struct Line {
     pub gaps: usize,
     /// "ok", or what the database's and the trail's own checks said.
     pub integrity: String,
+    /// The 95th percentile of mails that have nothing to do with the fault, as a multiple of their own before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slower: Option<f64>,
     /// Anything else that the rig must not see.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults_seen: Vec<String>,
@@ -88,8 +94,20 @@ impl Line {
         if self.integrity != "ok" {
             wrong.push(self.integrity.clone());
         }
+        if let Some(slower) = self.slower
+            && self.is_slow()
+        {
+            wrong.push(format!(
+                "mails elsewhere take {slower:.2} times as long as before"
+            ));
+        }
         wrong.extend(self.faults_seen.iter().cloned());
         wrong
+    }
+
+    /// Tells whether mails were held up that have nothing to do with the fault.
+    pub fn is_slow(&self) -> bool {
+        self.slower.is_some_and(|slower| slower >= TWICE)
     }
 
     /// Counts the mails that were in flight, in these phases.

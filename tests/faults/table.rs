@@ -125,13 +125,20 @@ fn row(
     let sum = |of: fn(&Line) -> usize| lines.iter().map(|line| of(line)).sum::<usize>();
     let failed = lines
         .iter()
-        .filter(|line| line.integrity != "ok" || !line.faults_seen.is_empty());
+        .filter(|line| line.integrity != "ok" || line.is_slow() || !line.faults_seen.is_empty());
     let control = control
         .map(|what| format!("**control** ({what}): "))
         .unwrap_or_default();
+    let slower = lines.iter().filter_map(|line| line.slower);
+    let slower = slower
+        .reduce(f64::max)
+        .map(|most| {
+            format!("; elsewhere the 95th percentile is at most {most:.2} of its own before")
+        })
+        .unwrap_or_default();
     let _ = writeln!(
         text,
-        "| {} | {database} | {control}{fault} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+        "| {} | {database} | {control}{fault}{slower} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
         rig.name(),
         lines.len(),
         hit(lines, |_| true),
