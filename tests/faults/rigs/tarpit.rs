@@ -9,9 +9,10 @@ use crate::support::daemon::{Daemon, Home};
 use crate::support::peer::{Act, Peer, Point};
 
 const MAILS: usize = 40;
+/// Mails that hang before the first of them.
 const STUCK: usize = 200;
-/// With one session each of them costs its whole timeout.
-const FEW: usize = 3;
+/// Before each so many, one more hangs: enough for the percentile, where it costs the next one its whole timeout.
+const ONE_IN: usize = 10;
 /// A mail that waits for the tarpit's timeout shows in the ratio.
 const TIMEOUTS: &str = "[smtp.timeouts]\nrcpt = \"5 s\"\n[delivery]\nlease_margin = \"5 s\"\n";
 const ONE_SESSION: &str = "one session for all domains";
@@ -43,8 +44,8 @@ async fn tarpit(plan: &Plan, db: Db, where_: Tarpit, control: Option<&str>) {
     };
     peer.script(silent);
     slow.script(silent);
-    let (sessions, stuck) = match control {
-        Some(_) => (1, FEW),
+    let (sessions, at_once) = match control {
+        Some(_) => (1, 0),
         None => (8, STUCK),
     };
     let (ip, port) = (slow.addr().ip(), slow.addr().port());
@@ -57,17 +58,25 @@ async fn tarpit(plan: &Plan, db: Db, where_: Tarpit, control: Option<&str>) {
     let acme = home.key("acme", "signup").await;
     let other = home.key("other", "signup").await;
     let mut daemon = home.start().await;
-    let before = quick(&daemon, &peer, &acme, "before").await;
     let (key, list) = match where_ {
         Tarpit::Domains => (&acme, "weekly"),
         Tarpit::Relay => (&other, "tips"),
     };
-    for i in 0..stuck {
+    let hang = async |i: usize| {
         let email = format!("stuck-{i}@domain-{}.example", i % 50);
         let answer = daemon.sign_up(key, &email, &[list]).await;
         assert_eq!(answer.status, 202);
+    };
+    let before = quick(&daemon, &peer, &acme, "before", async |_| {}).await;
+    for i in 0..at_once {
+        hang(i).await;
     }
-    let during = quick(&daemon, &peer, &acme, "during").await;
+    let during = quick(&daemon, &peer, &acme, "during", async |i| {
+        if i % ONE_IN == 0 {
+            hang(at_once + i).await;
+        }
+    })
+    .await;
     daemon.kill9();
     let mut line = plan.line(name(db), control);
     line.fault = match where_ {
@@ -76,7 +85,7 @@ async fn tarpit(plan: &Plan, db: Db, where_: Tarpit, control: Option<&str>) {
     }
     .to_owned();
     line.accepted = 2 * MAILS;
-    line.rows = home.count("select count(*) from signup").await - stuck;
+    line.rows = home.count("select count(*) from signup").await - at_once - MAILS / ONE_IN;
     line.mailed = peer.seen(|seen| seen.mails.len());
     line.lost = line.accepted.saturating_sub(line.rows.min(line.mailed));
     line.slower = Some(during / before);
@@ -85,9 +94,16 @@ async fn tarpit(plan: &Plan, db: Db, where_: Tarpit, control: Option<&str>) {
 }
 
 /// Sends mails to a domain that answers, one after the other; returns the 95th percentile of their seconds.
-async fn quick(daemon: &Daemon, peer: &Peer, key: &str, who: &str) -> f64 {
+async fn quick(
+    daemon: &Daemon,
+    peer: &Peer,
+    key: &str,
+    who: &str,
+    before_each: impl AsyncFn(usize),
+) -> f64 {
     let mut took = Vec::with_capacity(MAILS);
     for i in 0..MAILS {
+        before_each(i).await;
         let mails = peer.seen(|seen| seen.mails.len());
         let began = Instant::now();
         let email = format!("{who}-{i}@quick.example");
