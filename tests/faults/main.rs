@@ -37,6 +37,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
+use tokio::time::Instant;
 
 use self::line::Made;
 use self::plan::Plan;
@@ -140,8 +141,9 @@ async fn run(words: &Words, rigs: Vec<Rig>, seed: u64) -> Vec<String> {
             let its = if rig.is_alone() { together } else { 1 };
             let _turn = turns.acquire_many_owned(its).await.expect("open");
             println!("{}: {}", rig.name(), rig.says());
-            let plan = Arc::new(plan);
+            let (plan, began) = (Arc::new(plan), Instant::now());
             rig.run(&plan).await;
+            println!("  {}: {} s", rig.name(), began.elapsed().as_secs());
             if plan.long {
                 table::write();
             }
