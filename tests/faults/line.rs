@@ -83,6 +83,7 @@ impl Line {
     pub fn wrong(&self) -> Vec<String> {
         let counts = [
             ("lost", self.lost),
+            ("that nobody got, though kept", self.not_mailed()),
             ("copies that no fault explains", self.unexplained),
             ("gaps in the trail", self.gaps),
         ];
@@ -103,6 +104,14 @@ impl Line {
         }
         wrong.extend(self.faults_seen.iter().cloned());
         wrong
+    }
+
+    /// Counts the mails that ended in another way than with the relay's word: a network that swallows it may leave them so.
+    fn not_mailed(&self) -> usize {
+        match &*self.rig {
+            "network" => 0,
+            _ => self.accepted.saturating_sub(self.mailed + self.lost),
+        }
     }
 
     /// Tells whether mails were held up that have nothing to do with the fault.

@@ -69,7 +69,7 @@ impl Plan {
             new.iter()
                 .find_map(|line| line.control.as_ref())
                 .map_or("", |_| " (control)"),
-            lines.len(),
+            new.len(),
             sum(|line| line.accepted),
             sum(|line| line.lost),
             sum(|line| line.duplicates),
