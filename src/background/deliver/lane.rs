@@ -17,7 +17,7 @@ use crate::flow::Flows;
 use crate::smtp::{Relay, Verdict};
 use crate::telemetry::logs::field;
 
-/// Mails to a slow domain that may stand in line; the others go back for a while.
+/// Mails that may stand in line behind those that hang; the others go back for a while.
 const SLOW_IN_LINE: usize = 16;
 /// Mails that may stand in line for a relay beside which there are others.
 const IN_LINE: usize = 100;
@@ -147,13 +147,17 @@ impl Lane {
         if state.pace.room(now) == 0 {
             return Err(now + Duration::from_secs(1));
         }
-        let same = |waiting: &&Waiting| waiting.domain == domain;
-        let crowded = state.turns.is_slow(domain)
-            && state.waiting.iter().filter(same).count() >= SLOW_IN_LINE;
+        let behind = |waiting: &&Waiting| state.turns.is_behind(&waiting.domain, domain);
+        let crowded = state.turns.is_held_up(domain)
+            && state.waiting.iter().filter(behind).count() >= SLOW_IN_LINE;
+        // One mail finds out whether the relay works: none of a domain that hangs already.
+        let in_vain = state.breaker.admits(now) == Admits::One
+            && state.turns.is_slow(domain)
+            && !state.turns.may_begin(domain);
         // Where those that hang fill the line, it is not full for one whose domain is quick.
         let quick = state.turns.is_quick(domain);
         let alike = |waiting: &&Waiting| state.turns.is_quick(&waiting.domain) == quick;
-        if crowded || (others && state.waiting.iter().filter(alike).count() >= IN_LINE) {
+        if crowded || in_vain || (others && state.waiting.iter().filter(alike).count() >= IN_LINE) {
             return Err(now + state.a_while(domain));
         }
         state.breaker.begin();
@@ -184,7 +188,7 @@ impl Lane {
             return None;
         }
         let mut state = self.state();
-        match state.turns.is_slow(domain) {
+        match state.turns.is_held_up(domain) {
             true => Some(now + state.a_while(domain)),
             false => state.breaker.until(),
         }
@@ -195,15 +199,29 @@ impl Lane {
         self.state().turns.patience()
     }
 
-    /// Notes that a mail under way takes long; those of its domain that wait behind many others go back.
+    /// Notes that a mail under way takes long; those that wait behind it and many others go back.
     pub(super) fn drags(&self, domain: &str) {
-        let mut state = self.state();
-        state.turns.drags(domain);
-        let mut same = 0;
-        state.waiting.retain(|waiting| {
-            same += usize::from(waiting.domain == domain);
-            waiting.domain != domain || same <= SLOW_IN_LINE
+        let State {
+            turns,
+            waiting,
+            breaker,
+            ..
+        } = &mut *self.state();
+        turns.drags(domain);
+        // Another mail may find out whether the relay works.
+        breaker.note(Sign::Silent, self.flows.clock.now(), 0);
+        let mut behind = 0;
+        waiting.retain(|one| {
+            let is_behind = turns.is_behind(&one.domain, domain);
+            behind += usize::from(is_behind);
+            !is_behind || behind <= SLOW_IN_LINE
         });
+    }
+
+    /// Sends back whatever waits, but for domains that are quick: one that must be tried alone waits until the rest ended.
+    pub(super) fn clear(&self) {
+        let State { turns, waiting, .. } = &mut *self.state();
+        waiting.retain(|one| turns.is_quick(&one.domain));
     }
 
     /// Notes what an attempt said about the relay.
@@ -254,7 +272,7 @@ impl Lane {
         self.flows.metrics.relay_alarm(&self.name, on);
         match verdict {
             Verdict::Misconfigured { phase, cause } => {
-                tracing::error!({ field::RELAY } = self.name, { field::PHASE } = %phase, { field::REASON } = %cause, "the relay refuses to work for us: check its settings; mails wait, none is given up for it");
+                tracing::error!({ field::RELAY } = self.name, { field::PHASE } = %phase, { field::REASON } = %cause, "the relay refuses to work for us: check its settings; mails wait, for two days at most");
             }
             _ => tracing::info!({ field::RELAY } = self.name, "the relay takes mails again"),
         }

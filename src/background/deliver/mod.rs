@@ -212,8 +212,8 @@ impl Deliver {
         }
     }
 
-    /// Tells whether enough is under way: the next batch is claimed while the last one is sent, and a slow domain keeps no
-    /// other mail from being claimed.
+    /// Tells whether enough is under way: the next batch is claimed while the last one is sent, and mails that wait for
+    /// slow domains keep no other from being claimed.
     fn is_busy(&self, sending: usize) -> bool {
         let batch = self.settings.batch;
         let much = || sending.saturating_sub(self.routes.held_back()) > batch;
@@ -259,6 +259,7 @@ impl Deliver {
         };
         let claimed = claim(&self.flows, wanted, &hash).await?;
         if claimed.must_wait {
+            self.routes.lanes().iter().for_each(|lane| lane.clear());
             return Ok(Begun::Alone);
         }
         let (dealt, more) = (claimed.jobs.len() + claimed.ended.len(), claimed.more);

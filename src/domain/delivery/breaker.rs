@@ -99,8 +99,12 @@ impl Breaker {
                 *self = Self::default();
                 paused.map(|_| Turned::Back)
             }
-            // Mails that were under way when it was paused say nothing new.
-            _ if paused.is_some_and(|until| !is_over(until, now)) => None,
+            // Mails that were under way when it was paused say nothing new; nor does a knock before which the clock was
+            // set back.
+            _ if paused.is_some_and(|until| !is_over(until, now)) => {
+                self.probing = false;
+                None
+            }
             Sign::Fails if paused.is_none() && self.failures + 1 < FAILURES => {
                 self.failures += 1;
                 None
@@ -195,5 +199,15 @@ mod tests {
         breaker.note(Sign::Refuses, NOW, 0);
         let earlier = NOW - Duration::from_secs(3600);
         assert_eq!(breaker.admits(earlier), Admits::Knock);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_during_a_knock_ends_the_knock() {
+        let mut breaker = Breaker::default();
+        breaker.note(Sign::Refuses, NOW, 128);
+        let later = NOW + FIRST_PAUSE * 2;
+        breaker.begin();
+        assert_eq!(breaker.note(Sign::Fails, NOW, 128), None);
+        assert_eq!(breaker.admits(later), Admits::Knock);
     }
 }

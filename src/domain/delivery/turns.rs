@@ -49,13 +49,14 @@ impl Turns {
     /// A domain that has shown itself quick gets most sessions. Those that are slow, or not known, share half of them.
     pub fn may_begin(&self, domain: &str) -> bool {
         let own = self.running.get(domain).copied().unwrap_or(0);
-        let half = (self.sessions / 2).max(1);
+        let half = self.half();
         let most = match self.slow.get(domain) {
             Some(false) => self.sessions - self.sessions / 4,
             Some(true) => SLOW_SESSIONS,
             None => half,
         };
-        !self.are_all_taken() && own < most && (self.is_quick(domain) || self.not_quick() < half)
+        let not_quick = || self.running_where(|domain| !self.is_quick(domain));
+        !self.are_all_taken() && own < most && (self.is_quick(domain) || not_quick() < half)
     }
 
     /// Notes that a mail begins.
@@ -97,6 +98,25 @@ impl Turns {
         self.slow.get(domain) == Some(&true)
     }
 
+    /// Tells whether a mail would only wait behind those that hang: of its own domain, or in every session that is left to
+    /// domains that are not known to be quick.
+    pub fn is_held_up(&self, domain: &str) -> bool {
+        self.is_slow(domain) || !self.is_quick(domain) && self.are_slow_ones_stuck()
+    }
+
+    /// Tells whether a mail to one domain waits for the same sessions as one to another that is held up.
+    pub fn is_behind(&self, domain: &str, held_up: &str) -> bool {
+        match self.are_slow_ones_stuck() {
+            true => !self.is_quick(domain),
+            false => domain == held_up,
+        }
+    }
+
+    /// Tells whether slow domains have all sessions that they share with unknown ones.
+    fn are_slow_ones_stuck(&self) -> bool {
+        self.running_where(|domain| self.is_slow(domain)) >= self.half()
+    }
+
     fn know(&mut self, domain: &str, slow: bool) {
         if self.slow.len() >= REMEMBERED && !self.slow.contains_key(domain) {
             self.slow.clear();
@@ -104,12 +124,14 @@ impl Turns {
         self.slow.insert(domain.to_owned(), slow);
     }
 
-    fn not_quick(&self) -> usize {
+    fn half(&self) -> usize {
+        (self.sessions / 2).max(1)
+    }
+
+    fn running_where(&self, which: impl Fn(&str) -> bool) -> usize {
         let running = self.running.iter();
-        running
-            .filter(|(domain, _)| !self.is_quick(domain))
-            .map(|(_, n)| n)
-            .sum()
+        let running = running.filter(|(domain, _)| which(domain));
+        running.map(|(_, n)| n).sum()
     }
 }
 
@@ -159,6 +181,24 @@ mod tests {
         assert_eq!(begins(&mut turns, "a.example"), 1);
         turns.end("a.example", QUICK);
         assert_eq!(begins(&mut turns, "a.example"), 6);
+    }
+
+    #[test]
+    fn where_slow_domains_have_their_half_an_unknown_one_is_held_up() {
+        let mut turns = Turns::new(8);
+        for i in 0..4 {
+            let domain = format!("tarpit-{i}.example");
+            turns.begin(&domain);
+            assert!(!turns.is_held_up("unknown.example"), "{i} hang");
+            turns.drags(&domain);
+        }
+        assert!(turns.is_held_up("unknown.example"));
+        turns.begin("quick.example");
+        turns.end("quick.example", QUICK);
+        assert!(!turns.is_held_up("quick.example"));
+        turns.end("tarpit-0.example", None);
+        assert!(!turns.is_held_up("unknown.example"));
+        assert!(turns.is_held_up("tarpit-0.example"));
     }
 
     #[test]

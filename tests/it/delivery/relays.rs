@@ -266,8 +266,8 @@ both!(a_domain_that_is_slow_keeps_no_other_waiting, |db| {
     for i in 0..300 {
         sign_up(format!("p{i}@slow-0.example")).await;
     }
-    for i in 1..50 {
-        sign_up(format!("p@slow-{i}.example")).await;
+    for i in 0..350 {
+        sign_up(format!("p{i}@slow-{}.example", 1 + i % 50)).await;
     }
     for i in 0..100 {
         sign_up(format!("p{i}@quick.example")).await;
