@@ -4,9 +4,9 @@
     reason = "this is the place where time and chance come in"
 )]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::domain::time::Timestamp;
 
@@ -30,6 +30,18 @@ impl Clock {
         match self {
             Clock::System => Timestamp::from_micros(jiff::Timestamp::now().as_microsecond()),
             Clock::Fixed(at) => Timestamp::from_micros(at.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Returns an instant that no step of the machine's clock moves: that of a first look, and the time that has passed since.
+    pub fn steady(&self) -> Timestamp {
+        static FIRST: OnceLock<(Timestamp, Instant)> = OnceLock::new();
+        match self {
+            Clock::System => {
+                let (at, began) = FIRST.get_or_init(|| (self.now(), Instant::now()));
+                *at + began.elapsed()
+            }
+            Clock::Fixed(_) => self.now(),
         }
     }
 

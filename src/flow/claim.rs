@@ -93,7 +93,7 @@ pub async fn claim(
 ) -> Result<Claimed, Error> {
     let now = flows.clock.now();
     let mut tx = flows.pool.begin().await?;
-    let lease_now = tx.lease_clock(now).await?;
+    let lease_now = tx.lease_clock(flows.clock.steady()).await?;
     let freed = quarantine::free(&mut tx, Some(lease_now), now).await?;
     let mut picked = tx.pick_due(now, room.mails).await?;
     let must_wait = picked.first().is_some_and(is_suspect) && !room.alone;

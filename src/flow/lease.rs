@@ -25,7 +25,7 @@ pub(super) fn lease(flows: &Flows) -> Duration {
 /// When the database refuses; then their leases end by themselves.
 pub async fn renew(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), Error> {
     let mut tx = flows.pool.begin().await?;
-    let until = tx.lease_clock(flows.clock.now()).await? + lease(flows);
+    let until = tx.lease_clock(flows.clock.steady()).await? + lease(flows);
     tx.renew(claims, until).await?;
     tx.commit().await
 }

@@ -10,7 +10,6 @@ use super::work::Work;
 use crate::domain::delivery::MessageKind;
 use crate::domain::id::MessageId;
 use crate::domain::signup::{Confirm, confirm};
-use crate::domain::time::Timestamp;
 use crate::store::message::Message;
 use crate::store::{Error, Tx};
 
@@ -30,7 +29,7 @@ pub struct Start {
 pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Error> {
     let now = flows.clock.now();
     let claims: Vec<_> = batch.iter().map(|s| (s.message.id, s.claim)).collect();
-    let (mut tx, held) = hold(&flows, &claims, now).await?;
+    let (mut tx, held) = hold(&flows, &claims).await?;
     let signups: Vec<_> = batch.iter().filter_map(|s| s.message.signup).collect();
     let mut work = Work::read_signups(&flows, &mut tx, &signups).await?;
     work.read_ledgers(&mut tx).await?;
@@ -55,8 +54,8 @@ pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Er
 async fn hold(
     flows: &Flows,
     claims: &[(MessageId, Uuid)],
-    now: Timestamp,
 ) -> Result<(Tx, Vec<(MessageId, Uuid)>), Error> {
+    let now = flows.clock.steady();
     if !flows.pool.is_shared() {
         // They were claimed for as long, so that there is nothing to write, unless they stood in line for long.
         let mut tx = flows.pool.read().await?;

@@ -150,10 +150,11 @@ impl Tx {
         self.write(SQL, set).await
     }
 
-    /// Returns the time by which leases are judged: of all replicas one clock, the server's.
-    pub async fn lease_clock(&mut self, now: Timestamp) -> Result<Timestamp, Error> {
+    /// Returns the time by which leases are judged: of all replicas one clock, the server's; the only process's own, which no
+    /// step of the machine's clock may move, is `steady`.
+    pub async fn lease_clock(&mut self, steady: Timestamp) -> Result<Timestamp, Error> {
         Ok(match self {
-            Tx::Sqlite(_) => now,
+            Tx::Sqlite(_) => steady,
             Tx::Postgres(tx) => {
                 let (now,) = sqlx::query_as("select clock_timestamp()")
                     .fetch_one(&mut **tx)

@@ -7,9 +7,11 @@ use super::{PART, homes, load};
 use crate::plan::Plan;
 use crate::support::app::Db;
 use crate::support::chance::Chance;
+use crate::support::peer::Point;
 use crate::world::World;
 
 const LIBRARY: &str = "libfaketime.so.1";
+const QUEUED: &str = "select count(*) from message where state = 'queued'";
 const STEPS: [(&str, &str); 2] = [("+3600", "one hour forwards"), ("-3600", "one hour back")];
 
 pub async fn run(plan: &Plan) {
@@ -44,12 +46,23 @@ async fn home(plan: &Plan, chance: &mut Chance, cycles: usize, control: Option<&
     let serving = world.serve().await;
     for cycle in 0..cycles {
         let (by, says) = STEPS[cycle % STEPS.len()];
-        load(&world, chance, cycle, None).await;
+        let forwards = by.starts_with('+');
+        load(&world, chance, cycle, forwards.then_some(Point::Dot)).await;
         world.note(says, Default::default());
         step(by);
+        if forwards {
+            // One more comes in the later hour and is claimed there. What stands at the dot since the hour before is nobody
+            // else's: no time has passed.
+            let one_more = (cycle + 1) * PART + 1;
+            world.allow(one_more);
+            world.accepted(one_more).await;
+            let all_claimed = async |world: &World| world.home.count(QUEUED).await == 0;
+            world.until("all are claimed", all_claimed).await;
+            world.peer.release();
+        }
         // Those who came before the step and those after it have their answers.
         world.accepted((cycle + 1) * PART).await;
-        if by.starts_with('+') {
+        if forwards {
             // What is queued in the later hour is due in that hour.
             world.settled().await;
         }
