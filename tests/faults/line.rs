@@ -60,6 +60,9 @@ pub struct Line {
     pub rows: usize,
     /// Of these, mailed at least once by the peer's journal.
     pub mailed: usize,
+    /// Of these, not mailed and waiting: the answer to the dot was lost, or they were set aside for the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<usize>,
     /// Of these, neither kept nor brought to an end that is written down.
     pub lost: usize,
     /// Second copies of mails that were in flight at this fault, between dot and settle.
@@ -83,7 +86,7 @@ impl Line {
     pub fn wrong(&self) -> Vec<String> {
         let counts = [
             ("lost", self.lost),
-            ("that nobody got, though kept", self.not_mailed()),
+            ("kept and given up", self.given_up()),
             ("copies that no fault explains", self.unexplained),
             ("gaps in the trail", self.gaps),
         ];
@@ -106,12 +109,11 @@ impl Line {
         wrong
     }
 
-    /// Counts the mails that ended in another way than with the relay's word: a network that swallows it may leave them so.
-    fn not_mailed(&self) -> usize {
-        match &*self.rig {
-            "network" => 0,
-            _ => self.accepted.saturating_sub(self.mailed + self.lost),
-        }
+    /// Counts the mails that ended without the relay's word.
+    fn given_up(&self) -> usize {
+        let explained = |waits| self.mailed + self.lost + waits;
+        self.waits
+            .map_or(0, |waits| self.accepted.saturating_sub(explained(waits)))
     }
 
     /// Tells whether mails were held up that have nothing to do with the fault.

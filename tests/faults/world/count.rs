@@ -52,10 +52,17 @@ impl World {
             *copies.entry(to.to_owned()).or_default() += 1;
         }
         let rows: BTreeSet<Accepted> = signups(&home.url).await.into_iter().collect();
-        // Ends that are written down and are not "sent"; and mails that wait because their answer was lost.
-        let ended = "select s.email from message m join signup s on s.id = m.signup
-            where m.state not in ('queued', 'claimed', 'sent') or (m.state = 'queued' and m.ambiguous > 0)";
-        let ended: BTreeSet<String> = home.sql(ended).await.into_iter().collect();
+        let mails = async |which: &str| -> BTreeSet<String> {
+            let of = "select s.email from message m join signup s on s.id = m.signup where";
+            home.sql(&format!("{of} {which}"))
+                .await
+                .into_iter()
+                .collect()
+        };
+        // Ends that are written down and are not "sent".
+        let ended = mails("m.state in ('withheld', 'cancelled', 'failed', 'unknown')").await;
+        let waits =
+            mails("m.state = 'quarantined' or (m.state = 'queued' and m.ambiguous > 0)").await;
         let mut gaps = 0;
         for question in GAPS {
             gaps += home.count(question).await;
@@ -79,7 +86,10 @@ impl World {
             from = to.max(from);
             let kept = |a: &&Accepted| rows.contains(*a);
             let is_mailed = |a: &&Accepted| copies.contains_key(&a.email);
-            let accounted = |a: &&Accepted| kept(a) && (is_mailed(a) || ended.contains(&a.email));
+            let is_waiting = |a: &&Accepted| kept(a) && !is_mailed(a) && waits.contains(&a.email);
+            let accounted = |a: &&Accepted| {
+                kept(a) && (is_mailed(a) || is_waiting(a) || ended.contains(&a.email))
+            };
             let mut duplicates = 0;
             for (email, phase) in &cut.in_flight {
                 let more = extra.get_mut(email).filter(|more| **more > 0);
@@ -98,6 +108,7 @@ impl World {
                 accepted: part.len(),
                 rows: part.iter().filter(kept).count(),
                 mailed: part.iter().filter(is_mailed).count(),
+                waits: Some(part.iter().filter(is_waiting).count()),
                 lost: part.iter().filter(|a| !accounted(a)).count(),
                 duplicates,
                 gaps,
