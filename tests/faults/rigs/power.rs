@@ -10,7 +10,26 @@ use crate::support::app::Db;
 use crate::support::chance::Chance;
 use crate::world::World;
 
-const LYING: &str = "fsync and fdatasync return without doing anything (strace injection)";
+/// Which syncs are not done, though the program believes they were.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lie {
+    All,
+    /// Those of the write-ahead log, which is what `synchronous = NORMAL` leaves out at a commit. The program itself reads
+    /// the setting back and refuses to work with it.
+    Log,
+}
+
+impl Lie {
+    fn says(self) -> &'static str {
+        match self {
+            Lie::All => "fsync and fdatasync return without doing anything (strace injection)",
+            Lie::Log => {
+                "as with `synchronous = NORMAL`, a commit does not sync the log (strace injection)"
+            }
+        }
+    }
+}
+
 /// The program says that it synced, and did not.
 const LIE: [&str; 9] = [
     "strace",
@@ -31,7 +50,8 @@ pub async fn run(plan: &Plan) {
     }
     let controls = plan.cycles.div_ceil(10).min(HOME);
     for _ in 0..controls {
-        lying(plan, &mut chance).await;
+        lying(plan, &mut chance, Lie::All).await;
+        lying(plan, &mut chance, Lie::Log).await;
     }
 }
 
@@ -55,7 +75,7 @@ async fn home(plan: &Plan, chance: &mut Chance, cycles: usize) {
 }
 
 /// One cut under a program whose syncs do nothing: what it had answered is gone.
-async fn lying(plan: &Plan, chance: &mut Chance) {
+async fn lying(plan: &Plan, chance: &mut Chance, lie: Lie) {
     let disk = Disk::new(128);
     let mut world = World::open(Db::Sqlite, &disk.path(), PART, "").await;
     // The database is there, and honestly so.
@@ -63,6 +83,11 @@ async fn lying(plan: &Plan, chance: &mut Chance) {
     serving.daemon.term();
     assert_eq!(serving.daemon.wait().await.code(), Some(0));
     world.home.wrapper = LIE.map(str::to_owned).to_vec();
+    if lie == Lie::Log {
+        let file = world.home.url.trim_start_matches("sqlite:");
+        let log = format!("{file}-wal");
+        world.home.wrapper.extend(["-P".to_owned(), log]);
+    }
     let mut serving = world.serve().await;
     load(&world, chance, 0, None).await;
     serving.stop();
@@ -73,6 +98,6 @@ async fn lying(plan: &Plan, chance: &mut Chance) {
     world.cut("power cut", &serving).await;
     world.home.wrapper.clear();
     let serving = world.serve().await;
-    plan.record(world.close(plan, Some(LYING)).await);
+    plan.record(world.close(plan, Some(lie.says())).await);
     drop(serving);
 }
