@@ -140,7 +140,8 @@ impl Lane {
     /// Takes one mail to a domain, or says when to try again; `others` tells of further relays.
     pub(super) fn take(&self, domain: &str, now: Timestamp, others: bool) -> Result<(), Timestamp> {
         let mut state = self.state();
-        if matches!(state.breaker.admits(now), Admits::Knock | Admits::Nothing) {
+        let admits = state.breaker.admits(now);
+        if matches!(admits, Admits::Knock | Admits::Nothing) {
             let until = state.breaker.until().unwrap_or(now);
             return Err(until.max(now + Duration::from_secs(1)));
         }
@@ -151,9 +152,8 @@ impl Lane {
         let crowded = state.turns.is_held_up(domain)
             && state.waiting.iter().filter(behind).count() >= SLOW_IN_LINE;
         // One mail finds out whether the relay works: none of a domain that hangs already.
-        let in_vain = state.breaker.admits(now) == Admits::One
-            && state.turns.is_slow(domain)
-            && !state.turns.may_begin(domain);
+        let in_vain =
+            admits == Admits::One && state.turns.is_slow(domain) && !state.turns.may_begin(domain);
         // Where those that hang fill the line, it is not full for one whose domain is quick.
         let quick = state.turns.is_quick(domain);
         let alike = |waiting: &&Waiting| state.turns.is_quick(&waiting.domain) == quick;
@@ -261,20 +261,21 @@ impl Lane {
 
     /// Says once that the relay itself refuses to work, and once that it works again.
     pub(super) fn sound_alarm(&self, verdict: Verdict) {
-        let on = match verdict {
-            Verdict::Misconfigured { .. } => true,
-            Verdict::Sent { .. } => false,
-            _ => return,
+        let changes = |on| {
+            let changes = std::mem::replace(&mut self.state().alarm, on) != on;
+            if changes {
+                self.flows.metrics.relay_alarm(&self.name, on);
+            }
+            changes
         };
-        if std::mem::replace(&mut self.state().alarm, on) == on {
-            return;
-        }
-        self.flows.metrics.relay_alarm(&self.name, on);
         match verdict {
-            Verdict::Misconfigured { phase, cause } => {
+            Verdict::Misconfigured { phase, cause } if changes(true) => {
                 tracing::error!({ field::RELAY } = self.name, { field::PHASE } = %phase, { field::REASON } = %cause, "the relay refuses to work for us: check its settings; mails wait, for two days at most");
             }
-            _ => tracing::info!({ field::RELAY } = self.name, "the relay takes mails again"),
+            Verdict::Sent { .. } if changes(false) => {
+                tracing::info!({ field::RELAY } = self.name, "the relay takes mails again");
+            }
+            _ => {}
         }
     }
 
