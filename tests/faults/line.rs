@@ -98,13 +98,9 @@ impl Line {
         if self.integrity != "ok" {
             wrong.push(self.integrity.clone());
         }
-        if let Some(slower) = self.slower
-            && self.is_slow()
-        {
-            wrong.push(format!(
-                "mails elsewhere take {slower:.2} times as long as before"
-            ));
-        }
+        let slower = self.too_slow();
+        wrong
+            .extend(slower.map(|n| format!("mails elsewhere take {n:.2} times as long as before")));
         wrong.extend(self.faults_seen.iter().cloned());
         wrong
     }
@@ -116,9 +112,9 @@ impl Line {
             .map_or(0, |waits| self.accepted.saturating_sub(explained(waits)))
     }
 
-    /// Tells whether mails were held up that have nothing to do with the fault.
-    pub fn is_slow(&self) -> bool {
-        self.slower.is_some_and(|slower| slower >= TWICE)
+    /// Returns how much slower mails became that have nothing to do with the fault, where that is too much.
+    pub fn too_slow(&self) -> Option<f64> {
+        self.slower.filter(|slower| *slower >= TWICE)
     }
 
     /// Counts the mails that were in flight, in these phases.

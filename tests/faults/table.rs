@@ -123,9 +123,9 @@ fn row(
     lines: &[&Line],
 ) {
     let sum = |of: fn(&Line) -> usize| lines.iter().map(|line| of(line)).sum::<usize>();
-    let failed = lines
-        .iter()
-        .filter(|line| line.integrity != "ok" || line.is_slow() || !line.faults_seen.is_empty());
+    let failed = lines.iter().filter(|line| {
+        line.integrity != "ok" || line.too_slow().is_some() || !line.faults_seen.is_empty()
+    });
     let control = control
         .map(|what| format!("**control** ({what}): "))
         .unwrap_or_default();

@@ -30,8 +30,8 @@ impl Lie {
     }
 }
 
-/// The program says that it synced, and did not.
-const LIE: [&str; 9] = [
+/// How a program is run whose syncs are not done.
+const INJECT: [&str; 9] = [
     "strace",
     "-D",
     "-f",
@@ -74,7 +74,7 @@ async fn home(plan: &Plan, chance: &mut Chance, cycles: usize) {
     drop(serving);
 }
 
-/// One cut under a program whose syncs do nothing: what it had answered is gone.
+/// One cut under a program whose syncs are a lie: what it had answered is gone.
 async fn lying(plan: &Plan, chance: &mut Chance, lie: Lie) {
     let disk = Disk::new(128);
     let mut world = World::open(Db::Sqlite, &disk.path(), PART, "").await;
@@ -82,11 +82,11 @@ async fn lying(plan: &Plan, chance: &mut Chance, lie: Lie) {
     let mut serving = world.serve().await;
     serving.daemon.term();
     assert_eq!(serving.daemon.wait().await.code(), Some(0));
-    world.home.wrapper = LIE.map(str::to_owned).to_vec();
+    world.home.wrapper = INJECT.map(str::to_owned).to_vec();
     if lie == Lie::Log {
-        let file = world.home.url.trim_start_matches("sqlite:");
-        let log = format!("{file}-wal");
-        world.home.wrapper.extend(["-P".to_owned(), log]);
+        let log = world.home.dir.path().join("confirmd.db-wal");
+        let only = ["-P".to_owned(), log.display().to_string()];
+        world.home.wrapper.extend(only);
     }
     let mut serving = world.serve().await;
     load(&world, chance, 0, None).await;
