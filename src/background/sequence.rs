@@ -17,8 +17,14 @@ use crate::store::trail::{Head, Kept};
 use crate::telemetry::logs::field;
 use crate::trail::tree::{append, edge, leaf_hash};
 
-/// Events that one transaction numbers.
-const BATCH: i64 = 1000;
+/// Events that one transaction numbers. On SQLite nobody else writes meanwhile.
+fn batch(flows: &Flows) -> i64 {
+    match flows.pool.is_shared() {
+        true => 1000,
+        false => 250,
+    }
+}
+
 const POLL: Duration = Duration::from_secs(1);
 /// How often events are looked for everywhere: one may be committed after others that took their places later.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -42,7 +48,7 @@ async fn number(flows: &Flows, from: i64) -> Result<Option<(i64, bool)>, Error> 
     }
     let mut tx = flows.pool.begin().await?;
     let head = tx.lock_trail().await?;
-    let leaves = tx.number(head.size, from, BATCH).await?;
+    let leaves = tx.number(head.size, from, batch(flows)).await?;
     let Some(&(first, _)) = leaves.first() else {
         return Ok(None);
     };
@@ -55,7 +61,7 @@ async fn number(flows: &Flows, from: i64) -> Result<Option<(i64, bool)>, Error> 
     tx.set_trail_head(Head { size, ..head }).await?;
     tx.commit().await?;
     flows.written.notify_one();
-    Ok(Some((first, leaves.len() as i64 == BATCH)))
+    Ok(Some((first, leaves.len() as i64 == batch(flows))))
 }
 
 /// The role that numbers events and signs checkpoints.

@@ -110,15 +110,18 @@ pub fn service(
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
     let routes = routes(app.clone());
     service_fn(move |mut request: Request| {
-        let (app, routes) = (app.clone(), routes.clone());
+        let began = Instant::now();
+        let answer = match page::link::check(&app, &mut request) {
+            Some((route, refused)) => {
+                count(&app, route.into(), request.method(), began, &refused);
+                Ok(refused)
+            }
+            None => Err(routes.clone().oneshot(request)),
+        };
         async move {
-            let began = Instant::now();
-            match page::link::check(&app, &mut request) {
-                Some((route, refused)) => {
-                    count(&app, route.into(), request.method(), began, &refused);
-                    Ok(refused)
-                }
-                None => routes.oneshot(request).await,
+            match answer {
+                Ok(refused) => Ok(refused),
+                Err(answer) => answer.await,
             }
         }
     })

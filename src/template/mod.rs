@@ -49,11 +49,14 @@ use crate::domain::consent::Hash;
 use crate::domain::delivery::MessageKind;
 use crate::domain::locale::Locale;
 
+/// Stylesheets, by the names that templates know: that of every page, and what the consent record has besides.
+const STYLES: [(&str, &str); 2] = [("style", "style.css"), ("record_style", "record.css")];
+
 /// Every template in every language.
 #[derive(Debug)]
 pub struct Templates {
     languages: BTreeMap<Locale, Language>,
-    style_hash: String,
+    style_src: String,
 }
 
 #[derive(Debug)]
@@ -83,22 +86,25 @@ impl Templates {
     /// When a file overrides nothing, is broken, or cannot be rendered; the error names it.
     pub fn load(dir: Option<&Path>) -> Result<Self, TemplateError> {
         let sources = Sources::read(dir)?;
-        let style = sources.files["style.css"].trim_end();
-        let digest = BASE64_STANDARD.encode(Hash::of(style.as_bytes()).0);
+        let styles = STYLES.map(|(name, file)| (name, sources.files[file].trim_end()));
+        let hashes = styles.map(|(_, style)| {
+            let digest = BASE64_STANDARD.encode(Hash::of(style.as_bytes()).0);
+            format!("'sha256-{digest}'")
+        });
         let mut languages = BTreeMap::new();
         for (locale, catalog) in catalogs(&sources)? {
-            let language = Language::new(&locale, catalog, &sources, style)?;
+            let language = Language::new(&locale, catalog, &sources, styles)?;
             languages.insert(locale, language);
         }
         Ok(Self {
             languages,
-            style_hash: format!("sha256-{digest}"),
+            style_src: hashes.join(" "),
         })
     }
 
-    /// Returns the source expression of the pages' stylesheet for a content security policy, without its quotes.
-    pub fn style_hash(&self) -> &str {
-        &self.style_hash
+    /// Returns the source expressions of the pages' stylesheets for a content security policy.
+    pub fn style_src(&self) -> &str {
+        &self.style_src
     }
 
     /// Returns the language in which mails and pages are written for a locale: itself, its base or English.
@@ -180,14 +186,16 @@ impl Language {
         locale: &Locale,
         catalog: Catalog,
         sources: &Sources,
-        style: &str,
+        styles: [(&'static str, &str); STYLES.len()],
     ) -> Result<Self, TemplateError> {
         let mails = MessageKind::ALL
             .into_iter()
             .map(|kind| MailTemplate::new(kind, locale, &catalog, sources.under("mail/")))
             .collect::<Result<_, _>>()?;
         let mut pages = engine(locale, Arc::new(catalog), sources.under("page/"))?;
-        pages.add_global("style", Value::from_safe_string(style.to_owned()));
+        for (name, style) in styles {
+            pages.add_global(name, Value::from_safe_string(style.to_owned()));
+        }
         let language = Self { pages, mails };
         language.page_previews()?;
         Ok(language)

@@ -47,12 +47,13 @@ pub(super) const EMBEDDED: &[(&str, &str)] = embedded![
     "page/record.html",
     "page/unsubscribe.html",
     "page/unsubscribed.html",
+    "record.css",
     "style.css",
 ];
 
 /// The sources in force.
 pub(super) struct Sources {
-    /// Templates and the stylesheet by name.
+    /// Templates and stylesheets by name.
     pub files: BTreeMap<String, String>,
     /// Per language its catalogs, the built-in one first.
     pub catalogs: BTreeMap<Locale, Vec<String>>,

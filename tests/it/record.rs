@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::{Db, LISTS, TestApp, both, signup};
 use crate::support::http::{Response, send};
+use crate::support::links::without_styles;
 use crate::support::{out, serve};
 
 const SCHEMA: &str = include_str!("../../deploy/consent-record.schema.json");
@@ -791,11 +792,9 @@ both!(what_the_installation_held_back_is_not_told, |db| {
     assert!(!file.to_string().contains(withheld["id"].as_str().unwrap()));
 });
 
-/// The page without its stylesheet, and without what is random.
+/// The page without its stylesheets, and without what is random.
 fn readable(page: &str) -> String {
-    let (head, rest) = page.split_once("<style>").unwrap();
-    let (_, body) = rest.split_once("</style>").unwrap();
-    let text = format!("{head}{body}");
+    let text = without_styles(page);
     let text: String = text.split_inclusive('\n').map(unsigned).collect();
     let mut shown = String::new();
     for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '-') {

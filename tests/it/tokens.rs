@@ -18,6 +18,7 @@ use crate::support::app::{TestApp, both, path};
 use crate::support::http::{Connection, Response};
 use crate::support::links::{
     assert_page, forged, fresh, leave_link, put_in_force, receipt_link, subscribed, unknown, with,
+    without_styles,
 };
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -243,9 +244,8 @@ fn not_ours(app: &TestApp, purpose: Purpose, genuine: &str) -> Vec<(String, Stri
 fn said(page: Response) -> String {
     let headers = page.headers.iter().filter(|(name, _)| name != "date");
     let headers: Vec<_> = headers.map(|(n, v)| format!("{n}: {v}")).collect();
-    let (head, rest) = page.body.split_once("<style>").unwrap_or_default();
-    let (_, body) = rest.split_once("</style>").unwrap_or_default();
-    format!("{}\n{}\n{head}{body}", page.status, headers.join("\n"))
+    let body = without_styles(&page.body);
+    format!("{}\n{}\n{body}", page.status, headers.join("\n"))
 }
 
 both!(whatever_is_wrong_with_a_link_the_page_is_the_same, |db| {

@@ -35,8 +35,8 @@ impl Pages {
     /// Never for templates that were loaded: loading tries the same.
     pub fn prepare(templates: Arc<Templates>) -> Result<Self, TemplateError> {
         let policy = format!(
-            "default-src 'none'; style-src '{}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-            templates.style_hash()
+            "default-src 'none'; style-src {}; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+            templates.style_src()
         );
         let mut pages = Self {
             policy: HeaderValue::try_from(policy).expect("base64 stands in a header"),
