@@ -1,17 +1,20 @@
 //! confirmd as it is shipped: the release binary as a child, on a fresh database.
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use confirmd::clock::random;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
+use crate::people::People;
 use crate::postgres;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_confirmd");
@@ -34,55 +37,83 @@ pub const SESSIONS: usize = 8;
 pub struct Home {
     pub db: Db,
     pub url: String,
-    dir: TempDir,
+    dir: PathBuf,
+    /// Who signs up here, and the number of the next of them.
+    pub people: People,
+    pub next: Cell<u64>,
     /// Ids that were made since are greater.
-    since: Uuid,
+    since: Cell<Uuid>,
+    /// Goes with it, unless the folder is kept.
+    temporary: Option<TempDir>,
     database: Option<postgres::Database<'static>>,
 }
 
 impl Home {
     /// Makes one with a fresh database. Delivery is on if there is a relay to deliver to.
     pub fn new(db: Db, relay: Option<SocketAddr>) -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
         let database = (db == Db::Postgres).then(postgres::database);
-        let home = Self::on(db, dir, database, Uuid::nil());
+        let home = Self::temporary(db, database);
         home.deliver_to(relay, SESSIONS);
         home
     }
 
+    /// Takes one on SQLite from a folder that was kept, without delivery. What is there does not count.
+    pub fn kept(dir: &Path) -> Self {
+        let mut home = Self::on(Db::Sqlite, dir.to_owned(), None);
+        // Nobody who signed up in an earlier run signs up again.
+        home.people = People::new(u64::from_ne_bytes(random()));
+        home.deliver_to(None, SESSIONS);
+        home.count_from_now();
+        home
+    }
+
+    /// Keeps its folder under this name.
+    pub fn keep(self, dir: &Path) -> Self {
+        let temporary = self.temporary.expect("a temporary folder").keep();
+        std::fs::rename(temporary, dir).expect("a folder on the same disk");
+        Self::kept(dir)
+    }
+
     /// Makes another one like it, without delivery. Nothing has this one open.
     pub fn copy(&self) -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
-        let all = self.dir.path().join(".");
+        let database = self.database.as_ref();
+        let database = database.map(|database| postgres::shared().database_from(database));
+        let home = Self::temporary(self.db, database);
+        let all = self.dir.join(".");
         let done = Command::new("cp")
             .arg("-a")
             .arg(all)
-            .arg(dir.path())
+            .arg(&home.dir)
             .status();
         assert!(done.is_ok_and(|done| done.success()), "cp");
-        let database = self.database.as_ref();
-        let database = database.map(|database| postgres::shared().database_from(database));
-        let home = Self::on(self.db, dir, database, self.since);
+        home.since.set(self.since.get());
         home.deliver_to(None, SESSIONS);
         home.sync();
         home
     }
 
-    fn on(
-        db: Db,
-        dir: TempDir,
-        database: Option<postgres::Database<'static>>,
-        since: Uuid,
-    ) -> Self {
+    fn temporary(db: Db, database: Option<postgres::Database<'static>>) -> Self {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let dir = temporary.path().to_owned();
+        Self {
+            temporary: Some(temporary),
+            ..Self::on(db, dir, database)
+        }
+    }
+
+    fn on(db: Db, dir: PathBuf, database: Option<postgres::Database<'static>>) -> Self {
         let url = match &database {
             Some(database) => database.url.clone(),
-            None => format!("sqlite:{}/confirmd.db", dir.path().display()),
+            None => format!("sqlite:{}/confirmd.db", dir.display()),
         };
         Self {
             db,
             url,
             dir,
-            since,
+            people: People::new(1),
+            next: Cell::new(0),
+            since: Cell::new(Uuid::nil()),
+            temporary: None,
             database,
         }
     }
@@ -90,13 +121,14 @@ impl Home {
     /// Says where the next daemon delivers to, over how many connections; to nowhere when there is no relay.
     pub fn deliver_to(&self, relay: Option<SocketAddr>, sessions: usize) {
         let settings = self.settings(relay, sessions);
-        std::fs::write(self.dir.path().join("confirmd.toml"), settings).expect("a file");
+        std::fs::write(self.dir.join("confirmd.toml"), settings).expect("a file");
     }
 
     /// What is there by now counts no longer.
-    pub fn count_from_now(&mut self) {
+    pub fn count_from_now(&self) {
         let now = confirmd::clock::Clock::System.now().as_micros() / 1000;
-        self.since = Uuid::from_u128(u128::from(now.unsigned_abs()) << 80);
+        let now = u128::from(now.unsigned_abs()) << 80;
+        self.since.set(Uuid::from_u128(now));
     }
 
     /// Waits until the disk has the file of the SQLite database: its writing would disturb what is measured.
@@ -109,16 +141,16 @@ impl Home {
 
     /// Returns the file of the SQLite database.
     pub fn file(&self) -> PathBuf {
-        self.dir.path().join("confirmd.db")
+        self.dir.join("confirmd.db")
     }
 
     /// Returns the folder of the keys.
     pub fn keys(&self) -> PathBuf {
-        self.dir.path().join("keys")
+        self.dir.join("keys")
     }
 
     fn settings(&self, relay: Option<SocketAddr>, sessions: usize) -> String {
-        let (url, dir) = (&self.url, self.dir.path().display());
+        let (url, dir) = (&self.url, self.dir.display());
         let (deliver, relay) = (relay.is_some(), relay.unwrap_or(NOWHERE));
         let (host, port) = (relay.ip(), relay.port());
         format!(
@@ -165,7 +197,7 @@ origins = ["https://acme.example"]
             .args(words)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
-            .env("CONFIRMD_CONFIG", self.dir.path().join("confirmd.toml"));
+            .env("CONFIRMD_CONFIG", self.dir.join("confirmd.toml"));
         command
     }
 
@@ -244,8 +276,8 @@ origins = ["https://acme.example"]
         T: Send + Unpin + for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow>,
     {
         let since = match self.db {
-            Db::Sqlite => format!("x'{}'", self.since.simple()),
-            Db::Postgres => format!("'{}'", self.since),
+            Db::Sqlite => format!("x'{}'", self.since.get().simple()),
+            Db::Postgres => format!("'{}'", self.since.get()),
         };
         let sql = AssertSqlSafe(sql.replace("$1", &since));
         let url = &self.url;

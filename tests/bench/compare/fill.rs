@@ -224,7 +224,7 @@ async fn prepare(db: &mut Database) -> Vec<String> {
     match db {
         Database::Sqlite(_) => {
             db.run(
-                "pragma synchronous = off; pragma foreign_keys = off; pragma cache_size = -400000"
+                "pragma synchronous = off; pragma foreign_keys = off; pragma cache_size = -2000000"
                     .to_owned(),
             )
             .await;

@@ -1,5 +1,6 @@
 //! A home in which many people are confirmed: one by signup, mail and link, the others as copies of that one.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use confirmd::token::Purpose;
@@ -14,10 +15,25 @@ use crate::people::People;
 use crate::rows::mailed::wait_for_mails;
 use crate::sink::{Relay as _, Sink};
 
+/// Takes the one that is kept in a folder, or makes it there: ten million people take an hour.
+pub fn kept(bench: &Bench, dir: &Path, people: u64) -> Home {
+    if dir.exists() {
+        let home = Home::kept(dir);
+        let there = bench.block_on(home.count("select size / 3 from trail_head"));
+        assert!(
+            there as u64 >= people,
+            "{} holds {there} people",
+            dir.display()
+        );
+        return home;
+    }
+    home(bench, Db::Sqlite, people).keep(dir)
+}
+
 /// Makes one without delivery. What is filled in does not count later.
 pub fn home(bench: &Bench, db: Db, people: u64) -> Home {
     let began = Instant::now();
-    let mut home = Home::new(db, None);
+    let home = Home::new(db, None);
     confirm_one(bench, &home);
     bench.block_on(copy_them(&home, people));
     home.sync();

@@ -13,6 +13,7 @@
 use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -66,6 +67,9 @@ struct Words {
     /// Subscriptions that are there before rows 9, 10, 14 and 15 begin, and on the larger side of row 13
     #[arg(long, default_value_t = 0)]
     filled: u64,
+    /// A folder that keeps this database for later runs, and has it if it was kept before
+    #[arg(long, requires = "filled")]
+    keep: Option<PathBuf>,
     /// Minutes of even load after row 14, whose memory must not grow
     #[arg(long, default_value_t = 0)]
     soak: u64,
@@ -90,9 +94,10 @@ pub struct Bench {
     time: Duration,
     only_a: bool,
     filled: u64,
+    keep: Option<PathBuf>,
     soak: u64,
-    /// What homes with so many subscriptions are copied from.
-    full: OnceCell<Home>,
+    /// The home with so many subscriptions.
+    full: OnceCell<Rc<Home>>,
 }
 
 fn main() {
@@ -103,6 +108,7 @@ fn main() {
         time: Duration::from_secs_f64(words.seconds),
         only_a: words.only_a,
         filled: words.filled,
+        keep: words.keep,
         soak: words.soak,
         full: OnceCell::new(),
     };
@@ -158,13 +164,19 @@ impl Bench {
         if self.only_a { 1.0 } else { run() }
     }
 
-    /// Makes a home on SQLite with as many subscriptions as asked for. They are filled in once.
-    fn home(&self, relay: Option<SocketAddr>) -> Home {
+    /// Returns a home on SQLite with as many subscriptions as asked for. They are filled in once: by what one run adds, the
+    /// next does not notice.
+    fn home(&self, relay: Option<SocketAddr>) -> Rc<Home> {
         if self.filled == 0 {
-            return Home::new(Db::Sqlite, relay);
+            return Home::new(Db::Sqlite, relay).into();
         }
-        let full = || filled::home(self, Db::Sqlite, self.filled);
-        let home = self.full.get_or_init(full).copy();
+        let full = || match &self.keep {
+            Some(dir) => filled::kept(self, dir, self.filled),
+            None => filled::home(self, Db::Sqlite, self.filled),
+        };
+        let home = self.full.get_or_init(|| full().into()).clone();
+        rows::mailed::send_leftovers(self, &home);
+        home.count_from_now();
         home.deliver_to(relay, SESSIONS);
         home
     }

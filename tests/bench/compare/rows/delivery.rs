@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::mailed::wait_for_mails;
-use super::signups::sign_up_more;
+use super::signups::sign_up_paced;
 use crate::Bench;
 use crate::daemon::{Daemon, Db, Home, SESSIONS};
 use crate::floor::source;
@@ -81,10 +81,9 @@ fn run<R: Relay>(
 fn fill_queue(bench: &Bench, home: &Home) -> usize {
     let daemon = home.serve();
     home.assert_durable();
-    let key = home.key();
-    let (mut next, mut waiting) = (0, 0);
+    let mut waiting = 0;
     while waiting < LEAST {
-        let load = sign_up_more(bench, &daemon, &key, Pace::Closed, &mut next);
+        let load = sign_up_paced(bench, home, &daemon, Pace::Closed);
         waiting += load.answers.len();
     }
     drop(daemon);

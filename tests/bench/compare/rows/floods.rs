@@ -7,7 +7,6 @@ use crate::daemon::{Db, Home};
 use crate::links;
 use crate::load::{self, Pace, Plan};
 use crate::pairs::{Measure, Pair};
-use crate::people::People;
 
 const SIGNERS: usize = 16;
 const FLOODERS: usize = 16;
@@ -50,7 +49,7 @@ pub fn run(bench: &Bench) -> Vec<Measure> {
                 let load = bench.block_on(async {
                     let flood =
                         flooded.then(|| tokio::spawn(load::run(flood, links::forged(&keys))));
-                    let load = load::run(plan, People::new(1).signup(&key)).await;
+                    let load = load::run(plan, home.people.signup(&key)).await;
                     if let Some(flood) = flood {
                         flood.await.expect("no panic").all_expected("forged tokens");
                     }

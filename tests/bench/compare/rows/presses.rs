@@ -36,7 +36,7 @@ const ONE_CLICK: Press = Press {
     purpose: Purpose::Unsubscribe,
     body: "List-Unsubscribe=One-Click",
     // Those who were filled in can leave as well.
-    subjects: "select id from subscription order by id desc limit 200000",
+    subjects: "select id from subscription where state = 'confirmed' order by id desc limit 200000",
     event: "select count(*) from event where id > $1 and type = 'subscription.unsubscribed'",
 };
 

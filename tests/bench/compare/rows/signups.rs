@@ -5,7 +5,6 @@ use crate::daemon::{Daemon, Db, Home};
 use crate::floor;
 use crate::load::{self, Load, Pace, Plan};
 use crate::pairs::{Measure, Pair};
-use crate::people::People;
 
 /// Connections of rows that do not say otherwise.
 pub const CONNECTIONS: usize = 64;
@@ -62,19 +61,20 @@ pub fn sign_up(bench: &Bench, home: &Home, connections: usize) -> Load {
 pub fn sign_up_at(bench: &Bench, home: &Home, daemons: &[&Daemon], connections: usize) -> Load {
     home.assert_durable();
     let to = daemons.iter().map(|daemon| daemon.http).collect();
-    let plan = bench.closed(to, connections, 202);
-    let load = bench.block_on(load::run(plan, People::new(1).signup(&home.key())));
-    load.all_expected("signups")
+    sign_up_as(bench, home, bench.closed(to, connections, 202))
 }
 
-/// Signs up those who did not yet, from number `next` on, over the usual connections.
-pub fn sign_up_more(bench: &Bench, daemon: &Daemon, key: &str, pace: Pace, next: &mut u64) -> Load {
-    let plan = Plan {
-        pace,
-        numbers: *next..u64::MAX,
-        ..bench.closed(vec![daemon.http], CONNECTIONS, 202)
-    };
-    let load = bench.block_on(load::run(plan, People::new(1).signup(key)));
-    *next = load.next;
+/// Signs up at a pace, over the usual connections.
+pub fn sign_up_paced(bench: &Bench, home: &Home, daemon: &Daemon, pace: Pace) -> Load {
+    let plan = bench.closed(vec![daemon.http], CONNECTIONS, 202);
+    sign_up_as(bench, home, Plan { pace, ..plan })
+}
+
+/// Signs up those who did not yet.
+fn sign_up_as(bench: &Bench, home: &Home, plan: Plan) -> Load {
+    let numbers = home.next.get()..u64::MAX;
+    let signup = home.people.signup(&home.key());
+    let load = bench.block_on(load::run(Plan { numbers, ..plan }, signup));
+    home.next.set(load.next);
     load.all_expected("signups")
 }

@@ -2,7 +2,7 @@
 
 use super::delivery::drain;
 use super::presses::{CONFIRM, SHARE, presses};
-use super::signups::sign_up_more;
+use super::signups::sign_up_paced;
 use crate::Bench;
 use crate::daemon::{Db, Home, SESSIONS};
 use crate::filled;
@@ -34,15 +34,13 @@ pub fn run(bench: &Bench) -> Vec<Measure> {
         latency("a signup, 64 connections"),
         latency("a confirm, 16 connections"),
     ];
-    // The many are used again by each pair, and hardly grow; the few would become many.
+    // The few would become many.
     let few = filled::home(bench, Db::Sqlite, FEW);
-    let mut many = filled::home(bench, Db::Sqlite, bench.filled);
-    let mut next = 0;
     bench.pairs(measures, |measures| {
-        let a = round(bench, &mut many, &mut next);
+        let a = round(bench, &bench.home(None));
         measures[3].latencies(&a.paced_signups);
         measures[4].latencies(&a.paced_confirms);
-        let b = (!bench.only_a).then(|| round(bench, &mut few.copy(), &mut 0));
+        let b = (!bench.only_a).then(|| round(bench, &few.copy()));
         let pair = |figure: fn(&Round) -> f64| Pair {
             a: figure(&a),
             b: b.as_ref().map_or(1.0, figure),
@@ -66,16 +64,13 @@ struct Round {
     paced_confirms: Load,
 }
 
-/// Signs people up, then mails them, then confirms them. `next` is the number of the first who did not sign up yet.
-fn round(bench: &Bench, home: &mut Home, next: &mut u64) -> Round {
-    home.count_from_now();
-    home.deliver_to(None, SESSIONS);
+/// Signs people up, then mails them, then confirms them.
+fn round(bench: &Bench, home: &Home) -> Round {
     let daemon = home.serve();
     home.assert_durable();
-    let key = home.key();
-    let signups = sign_up_more(bench, &daemon, &key, Pace::Closed, next);
+    let signups = sign_up_paced(bench, home, &daemon, Pace::Closed);
     let pace = Pace::Open(signups.rate() * SHARE);
-    let paced_signups = sign_up_more(bench, &daemon, &key, pace, next);
+    let paced_signups = sign_up_paced(bench, home, &daemon, pace);
     drop(daemon);
     let waiting = signups.answers.len() + paced_signups.answers.len();
     bench.block_on(home.assert_signups(waiting));

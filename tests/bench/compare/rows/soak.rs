@@ -10,7 +10,6 @@ use crate::daemon::{Db, Home};
 use crate::links;
 use crate::load::{self, Pace, Plan};
 use crate::pairs::{Measure, Pair, spread};
-use crate::people::People;
 use crate::sink::{Relay as _, Sink};
 
 const CONNECTIONS: usize = 16;
@@ -36,7 +35,7 @@ pub fn run(bench: &Bench) -> Vec<Measure> {
     let daemon = home.serve();
     let (keys, write) = (
         bench.block_on(links::keys(&home)),
-        People::new(1).signup(&home.key()),
+        home.people.signup(&home.key()),
     );
     let write = std::sync::Arc::new(write);
     let (mut next, mut accepted, mut samples) = (0, 0, Vec::new());
