@@ -50,7 +50,7 @@ struct Counted {
     at: Timestamp,
     sender: SenderId,
     lists: Vec<ListId>,
-    /// Not yet handed to the relay.
+    /// Not known to have been handed to the relay.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unsent: bool,
     /// Asked for through a link from the mailbox itself: it has a budget of its own.
@@ -169,12 +169,18 @@ impl Ledger {
         });
     }
 
-    /// Notes that a counted mail has left, or never will.
-    pub fn settled(&mut self, message: MessageId, now: Timestamp) {
+    /// Returns the counted mails that are not known to have left.
+    pub fn unsent(&self) -> impl Iterator<Item = MessageId> {
+        let unsent = self.mails.iter().filter(|mail| mail.unsent);
+        unsent.map(|mail| mail.message)
+    }
+
+    /// Notes when a counted mail has left, or that it never will.
+    pub fn settled(&mut self, message: MessageId, at: Timestamp) {
         for mail in &mut self.mails {
             if mail.message == message && mail.unsent {
                 mail.unsent = false;
-                mail.at = now;
+                mail.at = at;
             }
         }
     }

@@ -113,6 +113,7 @@ pub async fn claim(
     let mut work = Work::lock_messages(&mut tx, picked.iter()).await?;
     let signups: Vec<_> = picked.iter().filter_map(|m| m.signup).collect();
     work.read(flows, &mut tx, &signups).await?;
+    work.learn_what_left(&mut tx).await?;
     let people: Vec<SubscriberId> = picked.iter().map(|m| m.subscriber).collect();
     let people = tx.subscribers(&people).await?;
     let people: BTreeMap<_, _> = people.into_iter().map(|p| (p.id, p)).collect();
@@ -195,7 +196,6 @@ fn confirmation(
         if wanted && !is_held(flows, work, signup, now) {
             return Ok(Decision::Send(Box::new(message), signup.expires_at));
         }
-        work.change_ledger(signup.mailbox).settled(message.id, now);
         // What was perhaps sent has a link that may be in somebody's hands: that ends by its time.
         if wanted && message.ambiguous == 0 {
             let reason = match work.ledger(signup.mailbox).is_held_everywhere(now) {

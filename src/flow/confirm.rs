@@ -64,14 +64,14 @@ pub struct Outcome {
 pub async fn confirm(
     flows: Arc<Flows>,
     mut tx: Tx,
-    batch: Vec<Press>,
+    batch: Arc<[Press]>,
 ) -> Result<Vec<Outcome>, Error> {
     let ids: Vec<SignupId> = batch.iter().map(|press| press.signup).collect();
     let mut work = Work::lock_signups(&flows, &mut tx, &ids).await?;
     let now = flows.clock.now();
     let in_force = flows.in_force();
     let mut outcomes = Vec::with_capacity(batch.len());
-    for press in &batch {
+    for press in batch.iter() {
         let confirmed = one(&flows, &mut work, press, now)?;
         let view = look(&work, press.signup, &in_force, now);
         outcomes.push(Outcome { view, confirmed });

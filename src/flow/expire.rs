@@ -22,13 +22,8 @@ pub async fn expire(flows: &Flows) -> Result<usize, Error> {
     }
     let mut tx = flows.pool.begin().await?;
     // Mails first, as everywhere: what waits with a dead link must not leave, nor stand in the way of what may.
-    let cancelled = tx.cancel(&ids, now).await?;
+    tx.cancel(&ids, now).await?;
     let mut work = Work::lock_signups(flows, &mut tx, &ids).await?;
-    for (message, signup) in cancelled {
-        if let Some(mailbox) = work.signup(signup).map(|signup| signup.mailbox) {
-            work.change_ledger(mailbox).settled(message, now);
-        }
-    }
     for id in &ids {
         let Some(signup) = work.signup(*id).cloned() else {
             continue;

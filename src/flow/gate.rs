@@ -33,13 +33,13 @@ impl<I, O> Clone for Gate<I, O> {
     }
 }
 
-impl<I: Clone + Send + 'static, O: Send + 'static> Gate<I, O> {
+impl<I: Clone + Send + Sync + 'static, O: Send + 'static> Gate<I, O> {
     /// Opens a gate before a flow; at most `bound` requests wait. `need` says whether they are let in on a full disk.
     ///
     /// Its task ends when the last entrance is dropped.
     pub fn open<F, R>(flows: Arc<Flows>, bound: usize, need: Need, flow: F) -> Self
     where
-        F: Fn(Arc<Flows>, Tx, Vec<I>) -> R + Send + Sync + 'static,
+        F: Fn(Arc<Flows>, Tx, Arc<[I]>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Vec<O>, store::Error>> + Send,
     {
         let (queue, mut waiting) = mpsc::channel::<Waiting<I, O>>(bound.max(1));
@@ -86,10 +86,11 @@ async fn run<I, O, F, R>(
     batch: Vec<Waiting<I, O>>,
 ) where
     I: Clone,
-    F: Fn(Arc<Flows>, Tx, Vec<I>) -> R,
+    F: Fn(Arc<Flows>, Tx, Arc<[I]>) -> R,
     R: Future<Output = Result<Vec<O>, store::Error>>,
 {
     let (items, answers): (Vec<I>, Vec<_>) = batch.into_iter().unzip();
+    let items: Arc<[I]> = items.into();
     let (begun, done) = match tx {
         Ok(tx) => (true, flow(flows.clone(), tx, items.clone()).await),
         Err(error) => (false, Err(error)),
@@ -108,7 +109,7 @@ async fn run<I, O, F, R>(
                 || begun && answers.len() > 1 && !error.is_unknown() && !error.is_fatal() =>
         {
             let mut gone = None;
-            for (item, answer) in items.into_iter().zip(answers) {
+            for (item, answer) in items.iter().zip(answers) {
                 let outcome = match &gone {
                     None => alone(flows, flow, item, &mut gone).await,
                     // One wait for a database that is gone is enough for all.
@@ -130,18 +131,19 @@ async fn run<I, O, F, R>(
 async fn alone<I, O, F, R>(
     flows: &Arc<Flows>,
     flow: &F,
-    item: I,
+    item: &I,
     gone: &mut Option<Error>,
 ) -> Result<O, Error>
 where
-    F: Fn(Arc<Flows>, Tx, Vec<I>) -> R,
+    I: Clone,
+    F: Fn(Arc<Flows>, Tx, Arc<[I]>) -> R,
     R: Future<Output = Result<Vec<O>, store::Error>>,
 {
     let tx = match flows.pool.begin().await {
         Ok(tx) => tx,
         Err(error) => return Err(gone.insert(report(flows, error)).clone()),
     };
-    match flow(flows.clone(), tx, vec![item]).await {
+    match flow(flows.clone(), tx, [item.clone()].into()).await {
         Ok(mut outcomes) => outcomes.pop().ok_or(Error::Busy),
         Err(error) => Err(report(flows, error)),
     }

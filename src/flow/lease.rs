@@ -34,7 +34,11 @@ pub async fn renew(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), Er
 ///
 /// # Errors
 /// When the database refuses; then their leases end by themselves.
-pub async fn give_back(_flows: Arc<Flows>, mut tx: Tx, rows: Vec<Back>) -> Result<Vec<()>, Error> {
+pub async fn give_back(
+    _flows: Arc<Flows>,
+    mut tx: Tx,
+    rows: Arc<[Back]>,
+) -> Result<Vec<()>, Error> {
     tx.give_back(&rows).await?;
     tx.commit().await?;
     Ok(vec![(); rows.len()])

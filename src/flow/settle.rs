@@ -40,6 +40,15 @@ pub struct Result {
     pub again: bool,
 }
 
+/// A result, and what is to be written of it: made before the transaction, since on SQLite nobody else writes during one.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    result: Result,
+    next: Next,
+    row: Settlement,
+    event: Option<Event>,
+}
+
 /// What follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -56,24 +65,31 @@ pub enum Outcome {
 pub async fn settle(
     flows: Arc<Flows>,
     mut tx: Tx,
-    batch: Vec<Result>,
+    batch: Arc<[Plan]>,
 ) -> std::result::Result<Vec<Outcome>, Error> {
     let now = flows.clock.now();
-    let plans: Vec<(Next, Settlement)> = batch.iter().map(|result| plan(result, now)).collect();
-    let rows: Vec<Settlement> = plans.iter().map(|(_, row)| row.clone()).collect();
-
+    let rows = batch.iter().map(|plan| plan.row.clone()).collect();
     let settled = write(&mut tx, rows).await?;
-    let messages = batch.iter().map(|result| &result.message);
-    let mut work = Work::lock_messages(&mut tx, messages).await?;
-    let failed = batch.iter().zip(&plans);
-    let failed = failed.filter(|(_, (next, _))| *next == Next::End(MessageState::Failed));
+    let failed = batch
+        .iter()
+        .filter(|plan| plan.next == Next::End(MessageState::Failed));
     let failed: Vec<_> = failed
-        .filter_map(|(result, _)| result.message.signup)
+        .filter_map(|plan| plan.result.message.signup)
         .collect();
-    work.read(&flows, &mut tx, &failed).await?;
+    let messages = batch.iter().map(|plan| &plan.result.message);
+    let messages = messages.filter(|message| message.signup.is_some());
+    let mailboxes = messages.map(|message| message.mailbox).collect();
+    tx.hold_mailboxes(&mailboxes).await?;
+    let mut work = Work::read_signups(&flows, &mut tx, &failed).await?;
     let mut sent = Vec::new();
     let mut outcomes = Vec::with_capacity(batch.len());
-    for (result, (next, row)) in batch.iter().zip(&plans) {
+    for Plan {
+        result,
+        next,
+        event,
+        ..
+    } in batch.iter()
+    {
         if !settled.contains(&(result.message.id, result.claim)) {
             if !result.again && result.attempt != Attempt::Stopped {
                 work.events.push(late(result, now));
@@ -81,12 +97,10 @@ pub async fn settle(
             outcomes.push(Outcome::TooLate);
             continue;
         }
-        work.events.extend(event(result, row, *next, now));
+        work.events.extend(event.clone());
         if let (Next::End(state), Some(signup)) = (*next, result.message.signup)
             && result.message.kind == MessageKind::Confirmation
         {
-            work.change_ledger(result.message.mailbox)
-                .settled(result.message.id, now);
             match state {
                 MessageState::Sent | MessageState::Unknown => sent.push(signup),
                 MessageState::Failed => undeliverable(&mut work, signup, now),
@@ -125,42 +139,63 @@ async fn write(
     Ok(settled)
 }
 
-fn plan(result: &Result, now: Timestamp) -> (Next, Settlement) {
-    let message = &result.message;
-    // An attempt that was stopped by us, or cut off before anything was said, does not count.
-    let tried = i64::from(result.attempt != Attempt::Stopped);
-    let attempts = message.attempts + tried;
-    let ambiguous = message.ambiguous + i64::from(result.attempt == Attempt::Ambiguous);
-    let first = message
-        .pinned
-        .as_ref()
-        .map_or(message.created_at, |p| p.date);
-    let end = (first + LIFE).min(result.expires.unwrap_or(first + LIFE));
-    let [jitter] = random::<1>();
-    let small = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
-    let next = after(
-        result.attempt,
-        now,
-        small(attempts),
-        small(ambiguous),
-        end,
-        jitter,
-    );
-    let (state, due_at) = match next {
-        Next::End(state) => (state, message.due_at),
-        Next::Retry(at) => (MessageState::Queued, at),
-    };
-    let row = Settlement {
-        id: message.id,
-        claim: result.claim,
-        state,
-        due_at,
-        attempts,
-        ambiguous,
-        outcome: result.answer.clone(),
-        at: now,
-    };
-    (next, row)
+impl Result {
+    /// Plans what is to be written.
+    pub fn plan(self, now: Timestamp) -> Plan {
+        let (next, row) = self.follows(now);
+        let event = event(&self, &row, next, now);
+        Plan {
+            result: self,
+            next,
+            row,
+            event,
+        }
+    }
+
+    fn follows(&self, now: Timestamp) -> (Next, Settlement) {
+        let message = &self.message;
+        // An attempt that was stopped by us, or cut off before anything was said, does not count.
+        let tried = i64::from(self.attempt != Attempt::Stopped);
+        let attempts = message.attempts + tried;
+        let ambiguous = message.ambiguous + i64::from(self.attempt == Attempt::Ambiguous);
+        let first = message
+            .pinned
+            .as_ref()
+            .map_or(message.created_at, |p| p.date);
+        let end = (first + LIFE).min(self.expires.unwrap_or(first + LIFE));
+        let [jitter] = random::<1>();
+        let small = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+        let next = after(
+            self.attempt,
+            now,
+            small(attempts),
+            small(ambiguous),
+            end,
+            jitter,
+        );
+        let (state, due_at) = match next {
+            Next::End(state) => (state, message.due_at),
+            Next::Retry(at) => (MessageState::Queued, at),
+        };
+        let row = Settlement {
+            id: message.id,
+            claim: self.claim,
+            state,
+            due_at,
+            attempts,
+            ambiguous,
+            outcome: self.answer.clone(),
+            at: now,
+        };
+        (next, row)
+    }
+}
+
+impl Plan {
+    /// Says that an earlier try to write it down may have succeeded.
+    pub fn again(&mut self) {
+        self.result.again = true;
+    }
 }
 
 /// Says that an answer came when another process had or could have had the mail.

@@ -66,14 +66,14 @@ pub enum Outcome {
 pub async fn sign_up(
     flows: Arc<Flows>,
     mut tx: Tx,
-    batch: Vec<Request>,
+    batch: Arc<[Request]>,
 ) -> Result<Vec<Outcome>, Error> {
     let now = flows.clock.now();
     let ids: Vec<SignupId> = batch.iter().map(|_| SignupId::new(now, random())).collect();
     let outcomes = remember(&mut tx, now, &batch, &ids).await?;
     let fresh: Vec<(SignupId, &Request)> = ids
         .iter()
-        .zip(&batch)
+        .zip(batch.iter())
         .zip(&outcomes)
         .filter(|((id, _), outcome)| **outcome == Outcome::Accepted(**id))
         .map(|(pair, _)| (*pair.0, pair.1))

@@ -74,7 +74,7 @@ pub enum Outcome {
 pub async fn unsubscribe(
     flows: Arc<Flows>,
     mut tx: Tx,
-    batch: Vec<Press>,
+    batch: Arc<[Press]>,
 ) -> Result<Vec<Outcome>, Error> {
     let now = flows.clock.now();
     let targets = targets(&mut tx, &batch).await?;
@@ -86,7 +86,7 @@ pub async fn unsubscribe(
 
     let in_force = flows.in_force();
     let mut outcomes = Vec::with_capacity(batch.len());
-    for press in &batch {
+    for press in batch.iter() {
         let target = targets.get(&press.subscription);
         let current = target.and_then(|t| work.subscription(t.subscriber, &t.list).cloned());
         let Some(current) = current else {

@@ -90,7 +90,7 @@ impl Work {
         Ok(work)
     }
 
-    /// Reads what belongs to signups, without a lock and without ledgers.
+    /// Reads what belongs to signups, without locking their mailboxes and without ledgers.
     pub async fn read_signups(flows: &Flows, tx: &mut Tx, ids: &[SignupId]) -> Result<Self, Error> {
         let mut work = Self::default();
         work.read(flows, tx, ids).await?;
@@ -127,6 +127,18 @@ impl Work {
     pub async fn read_ledgers(&mut self, tx: &mut Tx) -> Result<(), Error> {
         let mailboxes = self.signups.values().map(|s| s.mailbox).collect();
         self.ledgers = tx.ledgers(&mailboxes).await?;
+        Ok(())
+    }
+
+    /// Learns which mails that count against these mailboxes have left by now: their settling says so, and a ledger is only
+    /// told when it is asked again.
+    pub async fn learn_what_left(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        let unsent: BTreeSet<_> = self.ledgers.values().flat_map(Ledger::unsent).collect();
+        for (message, at) in tx.settled_at(&unsent).await? {
+            for ledger in self.ledgers.values_mut() {
+                ledger.settled(message, at);
+            }
+        }
         Ok(())
     }
 

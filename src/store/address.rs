@@ -62,6 +62,18 @@ impl Tx {
         self.lock(texts, set).await
     }
 
+    /// Locks known mailboxes in the order of their keys, whatever their ledgers say.
+    pub async fn hold_mailboxes(&mut self, mailboxes: &BTreeSet<Keyed>) -> Result<(), Error> {
+        const SQL: &str = "select mailbox from address
+            where mailbox in (select s.mailbox from {set}) order by mailbox for update";
+        if let Tx::Postgres(_) = self {
+            let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
+            self.rows::<(Vec<u8>,)>(SQL, set).await?;
+        }
+        // On SQLite the transaction holds the one write lock that there is.
+        Ok(())
+    }
+
     /// Locks the mailboxes of subscriptions, of erased ones those of the same addresses, in the order of their keys.
     pub async fn lock_mailboxes_of_subscriptions(
         &mut self,

@@ -1,5 +1,7 @@
 //! Mails: queued by flows, claimed under a lease, settled by whoever holds the claim.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -286,6 +288,24 @@ impl Tx {
             .time("settled_at", rows.iter().map(settled));
         let rows: Vec<(Uuid,)> = self.rows(SQL, set).await?;
         Ok(rows.into_iter().map(|(id,)| MessageId(id)).collect())
+    }
+
+    /// Returns those of these mails that have ended, and when.
+    pub async fn settled_at(
+        &mut self,
+        ids: &BTreeSet<MessageId>,
+    ) -> Result<Vec<(MessageId, Timestamp)>, Error> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        const SQL: &str = "select message.id, message.settled_at from {set}
+            join message on message.id = s.id where message.settled_at is not null";
+        let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
+        let rows: Vec<(Uuid, Timestamp)> = self.rows(SQL, set).await?;
+        Ok(rows
+            .into_iter()
+            .map(|(id, at)| (MessageId(id), at))
+            .collect())
     }
 
     /// Returns the mails to a subscriber, oldest first.

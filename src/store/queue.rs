@@ -67,24 +67,15 @@ impl Tx {
     }
 
     /// Cancels mails of signups that are not under way, and returns which, each with its signup.
-    pub async fn cancel(
-        &mut self,
-        signups: &[SignupId],
-        at: Timestamp,
-    ) -> Result<Vec<(MessageId, SignupId)>, Error> {
+    pub async fn cancel(&mut self, signups: &[SignupId], at: Timestamp) -> Result<(), Error> {
         const SQL: &str = "update message set state = 'cancelled', settled_at = s.at
             from {set} join signup on signup.id = s.id
             where message.subscriber = signup.subscriber and message.signup = s.id
-              and message.state in ('queued', 'quarantined')
-            returning message.id, message.signup";
+              and message.state in ('queued', 'quarantined')";
         let set = Set::new()
             .uuid("id", signups.iter().map(|id| id.0))
             .time("at", signups.iter().map(|_| at));
-        let rows: Vec<(Uuid, Uuid)> = self.rows(SQL, set).await?;
-        let pairs = rows.into_iter();
-        Ok(pairs
-            .map(|(id, signup)| (MessageId(id), SignupId(signup)))
-            .collect())
+        self.write(SQL, set).await
     }
 
     /// Returns mails that are set aside, oldest first.

@@ -55,7 +55,7 @@ fn requests(app: &TestApp, emails: &[String]) -> Vec<Request> {
 async fn join(app: &TestApp, emails: &[String]) {
     for some in emails.chunks(500) {
         let tx = app.flows.pool.begin().await.expect("begun");
-        let done = sign_up(app.flows.clone(), tx, requests(app, some)).await;
+        let done = sign_up(app.flows.clone(), tx, requests(app, some).into()).await;
         let done = done.expect("accepted");
         assert!(done.iter().all(|o| matches!(o, Outcome::Accepted(_))));
     }

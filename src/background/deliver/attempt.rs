@@ -148,7 +148,7 @@ impl Deliver {
         answer: Option<Answer>,
         proof: Option<Proof>,
     ) {
-        let mut result = settle::Result {
+        let result = settle::Result {
             message: job.message.clone(),
             claim: job.claim,
             attempt,
@@ -157,11 +157,12 @@ impl Deliver {
             expires: job.expires,
             again: false,
         };
+        let mut plan = result.plan(self.flows.clock.now());
         // What was said to the relay cannot be unsaid: try to write it down for as long as the claim lasts.
         let patience = self.flows.settings.after_data + self.flows.settings.lease_margin;
         let end = Instant::now() + patience;
         loop {
-            match self.results.pass(result.clone()).await {
+            match self.results.pass(plan.clone()).await {
                 Ok(settle::Outcome::Settled(_)) => return,
                 Ok(settle::Outcome::TooLate) => {
                     tracing::warn!({ field::MESSAGE } = %job.message.id, ?attempt, "late result: the claim had ended");
@@ -169,7 +170,7 @@ impl Deliver {
                 }
                 Err(Error::Store(error)) if error.is_fatal() => return,
                 Err(_) if Instant::now() < end => {
-                    result.again = true;
+                    plan.again();
                     tokio::time::sleep(REST).await;
                 }
                 Err(_) => return,

@@ -53,7 +53,7 @@ pub struct Deliver {
     flows: Arc<Flows>,
     routes: Routes,
     settings: Settings,
-    results: Gate<settle::Result, settle::Outcome>,
+    results: Gate<settle::Plan, settle::Outcome>,
     returns: Gate<Back, ()>,
     composer: RwLock<Arc<Composer>>,
     line: Line,

@@ -167,7 +167,7 @@ async fn refuse(app: &TestApp, id: SignupId, how: Decline) {
 
 async fn decline(app: &TestApp, signup: SignupId, wish: Wish) {
     let press = decline::Press { signup, wish };
-    let done = decline::decline(app.flows.clone(), begun(app).await, vec![press]).await;
+    let done = decline::decline(app.flows.clone(), begun(app).await, [press].into()).await;
     done.expect("the database works");
 }
 

@@ -90,9 +90,10 @@ both!(a_claim_whose_lease_has_ended_is_another_s, |db| {
         again: false,
     };
     let flows = app.flows.clone();
-    let settled = async |results| {
+    let settled = async |results: Vec<settle::Result>| {
         let tx = flows.pool.begin().await.expect("begun");
-        settle(flows.clone(), tx, results).await
+        let plans = results.into_iter().map(|r| r.plan(flows.clock.now()));
+        settle(flows.clone(), tx, plans.collect()).await
     };
     // Alone, and in one batch with the one that holds: who comes late may neither begin nor report.
     let alone = start(flows.clone(), vec![starts[0].clone()]).await;
