@@ -13,8 +13,9 @@ use crate::flow::space::look;
 use crate::store::Error;
 use crate::store::wal::{Length, Wal};
 
-/// Pages (of 4 KiB) after which the log is folded: the fewer the times, the fewer pages are written twice.
-const MANY: i64 = 4_000;
+/// Pages (of 4 KiB) after which the log is folded: the fewer the times, the fewer pages are written twice, but the longer
+/// commits wait while the disk takes what the last fold has written.
+const MANY: i64 = 1_000;
 /// Pages that are folded between two commits without being felt.
 const FEW: i64 = 64;
 /// Pages after which readers are made to wait.
@@ -69,6 +70,14 @@ impl Fold {
     }
 
     async fn fold(&self) -> Result<Length, Error> {
+        match self.fold_beside().await?.pages < MOST {
+            true => self.wal.fold_up().await,
+            false => self.wal.empty().await,
+        }
+    }
+
+    /// Folds beside the commits until few pages are left.
+    async fn fold_beside(&self) -> Result<Length, Error> {
         let mut length = self.wal.fold().await?;
         for _ in 1..ROUNDS {
             if length.left() <= FEW {
@@ -76,10 +85,7 @@ impl Fold {
             }
             length = self.wal.fold().await?;
         }
-        match length.pages < MOST {
-            true => self.wal.fold_up().await,
-            false => self.wal.empty().await,
-        }
+        Ok(length)
     }
 
     /// Tells now and then that traces may be looked for: commits wait for that.
@@ -104,7 +110,7 @@ impl Fold {
         // What is erased while the log is being emptied is for a later step.
         self.flows.traces.store(false, Ordering::Relaxed);
         let emptied = async {
-            self.wal.fold().await?;
+            self.fold_beside().await?;
             self.wal.empty().await
         };
         let emptied = emptied.await;

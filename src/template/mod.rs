@@ -49,8 +49,13 @@ use crate::domain::consent::Hash;
 use crate::domain::delivery::MessageKind;
 use crate::domain::locale::Locale;
 
-/// Stylesheets, by the names that templates know: that of every page, and what the consent record has besides.
-const STYLES: [(&str, &str); 2] = [("style", "style.css"), ("record_style", "record.css")];
+/// Stylesheets, by the names that templates know: that of every page, that of more than a few words, and what the consent
+/// record has besides.
+const STYLES: [(&str, &str); 3] = [
+    ("style", "style.css"),
+    ("parts_style", "parts.css"),
+    ("record_style", "record.css"),
+];
 
 /// Every template in every language.
 #[derive(Debug)]

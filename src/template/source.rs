@@ -47,6 +47,7 @@ pub(super) const EMBEDDED: &[(&str, &str)] = embedded![
     "page/record.html",
     "page/unsubscribe.html",
     "page/unsubscribed.html",
+    "parts.css",
     "record.css",
     "style.css",
 ];

@@ -1,6 +1,6 @@
 //! confirmd as it is shipped: the release binary as a child, on a fresh database.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -38,6 +38,7 @@ pub struct Home {
     pub db: Db,
     pub url: String,
     dir: PathBuf,
+    key: OnceCell<String>,
     /// Who signs up here, and the number of the next of them.
     pub people: People,
     pub next: Cell<u64>,
@@ -110,6 +111,7 @@ impl Home {
             db,
             url,
             dir,
+            key: OnceCell::new(),
             people: People::new(1),
             next: Cell::new(0),
             since: Cell::new(Uuid::nil()),
@@ -254,9 +256,10 @@ origins = ["https://acme.example"]
         }
     }
 
-    /// Makes an API key.
+    /// Returns an API key, made when it is first asked for. A command's write makes a daemon empty its log.
     pub fn key(&self) -> String {
-        self.run(&["key", "create", "--sender", "acme", "--scope", "signup"])
+        let words = ["key", "create", "--sender", "acme", "--scope", "signup"];
+        self.key.get_or_init(|| self.run(&words)).clone()
     }
 
     /// Returns a count from the database; `$1` stands for the id after which rows count.
