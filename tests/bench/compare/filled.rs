@@ -30,6 +30,16 @@ pub fn kept(bench: &Bench, dir: &Path, people: u64) -> Home {
     home(bench, Db::Sqlite, people).keep(dir)
 }
 
+/// Reads what every signup touches somewhere else: where a service has run for a while it is in memory.
+pub fn warm(bench: &Bench, home: &Home) {
+    for keys in [
+        "select count(*) from address where ledger is not null",
+        "select count(identity) from subscriber",
+    ] {
+        bench.block_on(home.count(keys));
+    }
+}
+
 /// Makes one without delivery. What is filled in does not count later.
 pub fn home(bench: &Bench, db: Db, people: u64) -> Home {
     let began = Instant::now();

@@ -175,6 +175,7 @@ impl Bench {
             None => filled::home(self, Db::Sqlite, self.filled),
         };
         let home = self.full.get_or_init(|| full().into()).clone();
+        filled::warm(self, &home);
         rows::mailed::send_leftovers(self, &home);
         home.count_from_now();
         home.deliver_to(relay, SESSIONS);
