@@ -9,7 +9,7 @@ use super::{Flows, Keys};
 use crate::domain::consent::Hash;
 use crate::domain::time::Timestamp;
 use crate::store::trail::{Head, Kept};
-use crate::store::{Error, Tx};
+use crate::store::Error;
 use crate::trail::note::{Checkpoint, InvalidKey, Signer, Verifier};
 use crate::trail::tree::{Frontier, MissingTile, edge, leaf_hash, root};
 
@@ -73,12 +73,12 @@ async fn sign(
     if !due(head.size, last.as_ref(), now) {
         return Ok(Outcome::NotDue);
     }
-    let root = match read_back(flows, &mut tx, head, last.as_ref()).await {
+    drop(tx);
+    let root = match read_back(flows, head, last.as_ref()).await {
         Ok(root) => root,
         Err(Fault::Broken(why)) => return Ok(Outcome::Broken(why)),
         Err(Fault::Store(error)) => return Err(error),
     };
-    drop(tx);
     let keys = flows.keys();
     let key = keys.trail.iter().find(|key| key.signs);
     let key = key.ok_or_else(|| Error::corrupt("no trail key signs"))?;
@@ -130,12 +130,10 @@ impl From<MissingTile> for Fault {
 }
 
 /// Reads the leaves since the last checkpoint back, and returns the root that they and the tree agree on.
-async fn read_back(
-    flows: &Flows,
-    tx: &mut Tx,
-    head: Head,
-    last: Option<&Kept>,
-) -> Result<Hash, Fault> {
+///
+/// What has a number never changes, and millions may have one: each page is read by itself, so that SQLite's log is not kept
+/// from being folded meanwhile.
+async fn read_back(flows: &Flows, head: Head, last: Option<&Kept>) -> Result<Hash, Fault> {
     let broken = |why: String| Err(Fault::Broken(why));
     if let Some(last) = last.filter(|last| last.size > head.size && last.epoch == head.epoch) {
         let (now, then) = (head.size, last.size);
@@ -144,7 +142,8 @@ async fn read_back(
         ));
     }
     let from = last.map_or(0, |last| last.size.min(head.size));
-    let mut frontier = Frontier::from_tiles(from, &tx.tiles(edge(from)).await?)?;
+    let tiles = flows.pool.read().await?.tiles(edge(from)).await?;
+    let mut frontier = Frontier::from_tiles(from, &tiles)?;
     if let Some(last) = last.filter(|last| last.size == from) {
         match Checkpoint::open(&last.note, &flows.verifiers(last.epoch)?) {
             Ok(signed) if signed.root == frontier.root() => {}
@@ -156,7 +155,9 @@ async fn read_back(
         }
     }
     while frontier.size() < head.size {
-        let leaves = tx.leaves_after(frontier.size(), PAGE).await?;
+        let mut page = flows.pool.read().await?;
+        let leaves = page.leaves_after(frontier.size(), PAGE).await?;
+        drop(page);
         let next = frontier.size() + 1;
         if leaves.first().is_none_or(|(seq, _)| *seq != next) {
             return broken(format!("event {next} is missing"));
@@ -167,7 +168,8 @@ async fn read_back(
             }
         }
     }
-    let root = root(head.size, &tx.tiles(edge(head.size)).await?)?;
+    let tiles = flows.pool.read().await?.tiles(edge(head.size)).await?;
+    let root = root(head.size, &tiles)?;
     match root == frontier.root() {
         true => Ok(root),
         false => broken(format!(

@@ -25,6 +25,7 @@ pub fn kept(bench: &Bench, dir: &Path, people: u64) -> Home {
             "{} holds {there} people",
             dir.display()
         );
+        sign(bench, &home);
         return home;
     }
     home(bench, Db::Sqlite, people).keep(dir)
@@ -46,6 +47,7 @@ pub fn home(bench: &Bench, db: Db, people: u64) -> Home {
     let home = Home::new(db, None);
     confirm_one(bench, &home);
     bench.block_on(copy_them(&home, people));
+    sign(bench, &home);
     home.sync();
     home.count_from_now();
     println!(
@@ -80,6 +82,16 @@ fn confirm_one(bench: &Bench, home: &Home) {
     }
     drop(daemon);
     home.deliver_to(None, SESSIONS);
+}
+
+/// Waits until a checkpoint is signed over all that was filled in, for which each event is read once.
+fn sign(bench: &Bench, home: &Home) {
+    const UNSIGNED: &str =
+        "select size - coalesce((select max(size) from checkpoint), 0) from trail_head";
+    let _daemon = home.serve();
+    while bench.block_on(home.count(UNSIGNED)) > 0 {
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 async fn copy_them(home: &Home, people: u64) {
