@@ -175,12 +175,12 @@ impl Ledger {
         unsent.map(|mail| mail.message)
     }
 
-    /// Notes when a counted mail has left, or that it never will.
-    pub fn settled(&mut self, message: MessageId, at: Timestamp) {
+    /// Notes that a counted mail has left or never will, and when, if that is known.
+    pub fn settled(&mut self, message: MessageId, at: Option<Timestamp>) {
         for mail in &mut self.mails {
             if mail.message == message && mail.unsent {
                 mail.unsent = false;
-                mail.at = at;
+                mail.at = at.unwrap_or(mail.at);
             }
         }
     }
@@ -277,7 +277,7 @@ mod tests {
             let lists = self.0.admit(&LIMITS, now, &sender, &[list], false)?;
             self.1 += 1;
             self.0.count(message(self.1), now, &sender, &lists, false);
-            self.0.settled(message(self.1), now);
+            self.0.settled(message(self.1), Some(now));
             Ok(())
         }
     }
@@ -311,7 +311,7 @@ mod tests {
             ledger.admit(&LIMITS, later, &sender, lists, false),
             Err(Withheld::List)
         );
-        ledger.settled(message(1), later);
+        ledger.settled(message(1), Some(later));
         assert!(
             ledger
                 .admit(&LIMITS, later + LIMITS.per_list, &sender, lists, false)

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::{Flows, Keys};
 use crate::domain::consent::Hash;
 use crate::domain::time::Timestamp;
-use crate::store::trail::{Head, Kept};
 use crate::store::Error;
+use crate::store::trail::{Head, Kept};
 use crate::trail::note::{Checkpoint, InvalidKey, Signer, Verifier};
 use crate::trail::tree::{Frontier, MissingTile, edge, leaf_hash, root};
 

@@ -134,7 +134,15 @@ impl Work {
     /// told when it is asked again.
     pub async fn learn_what_left(&mut self, tx: &mut Tx) -> Result<(), Error> {
         let unsent: BTreeSet<_> = self.ledgers.values().flat_map(Ledger::unsent).collect();
-        for (message, at) in tx.settled_at(&unsent).await? {
+        let known = tx.settled_at(&unsent).await?;
+        for message in unsent {
+            let at = match known.get(&message) {
+                // It has not left.
+                Some(None) => continue,
+                Some(at) => *at,
+                // It was erased.
+                None => None,
+            };
             for ledger in self.ledgers.values_mut() {
                 ledger.settled(message, at);
             }

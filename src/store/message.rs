@@ -1,6 +1,6 @@
 //! Mails: queued by flows, claimed under a lease, settled by whoever holds the claim.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -290,18 +290,18 @@ impl Tx {
         Ok(rows.into_iter().map(|(id,)| MessageId(id)).collect())
     }
 
-    /// Returns those of these mails that have ended, and when.
+    /// Returns when these mails have ended, if they have; those that were erased are left out.
     pub async fn settled_at(
         &mut self,
         ids: &BTreeSet<MessageId>,
-    ) -> Result<Vec<(MessageId, Timestamp)>, Error> {
+    ) -> Result<BTreeMap<MessageId, Option<Timestamp>>, Error> {
         if ids.is_empty() {
-            return Ok(Vec::new());
+            return Ok(BTreeMap::new());
         }
         const SQL: &str = "select message.id, message.settled_at from {set}
-            join message on message.id = s.id where message.settled_at is not null";
+            join message on message.id = s.id";
         let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
-        let rows: Vec<(Uuid, Timestamp)> = self.rows(SQL, set).await?;
+        let rows: Vec<(Uuid, Option<Timestamp>)> = self.rows(SQL, set).await?;
         Ok(rows
             .into_iter()
             .map(|(id, at)| (MessageId(id), at))
