@@ -110,7 +110,7 @@ async fn a_transaction_through_a_pooler_has_its_own_settings() {
     let peer = Peer::start().await;
     let mut home = Home::new(Db::Postgres, peer.addr(), QUICK);
     let name = home.sql("select current_database()::text").await.remove(0);
-    for setting in ["synchronous_commit = off", "statement_timeout = '1ms'"] {
+    for setting in ["synchronous_commit = off", "statement_timeout = '20ms'"] {
         let alter = format!("alter database {name} set {setting}");
         crate::support::sql::execute(&home.url, &alter)
             .await
