@@ -17,6 +17,11 @@ use crate::store::trail::{Head, Kept};
 use crate::telemetry::logs::field;
 use crate::trail::tree::{append, edge, leaf_hash};
 
+const POLL: Duration = Duration::from_secs(1);
+/// How often events are looked for everywhere: one may be committed after others that took their places later.
+const AGAIN: Duration = Duration::from_secs(5);
+const EVERYWHERE: i64 = 0;
+
 /// Events that one transaction numbers. On SQLite nobody else writes meanwhile.
 fn batch(flows: &Flows) -> i64 {
     match flows.pool.is_shared() {
@@ -24,11 +29,6 @@ fn batch(flows: &Flows) -> i64 {
         false => 250,
     }
 }
-
-const POLL: Duration = Duration::from_secs(1);
-/// How often events are looked for everywhere: one may be committed after others that took their places later.
-const AGAIN: Duration = Duration::from_secs(5);
-const EVERYWHERE: i64 = 0;
 
 /// Numbers events that have no number yet, at most one batch; returns whether there were any.
 ///
@@ -48,7 +48,8 @@ async fn number(flows: &Flows, from: i64) -> Result<Option<(i64, bool)>, Error> 
     }
     let mut tx = flows.pool.begin().await?;
     let head = tx.lock_trail().await?;
-    let leaves = tx.number(head.size, from, batch(flows)).await?;
+    let batch = batch(flows);
+    let leaves = tx.number(head.size, from, batch).await?;
     let Some(&(first, _)) = leaves.first() else {
         return Ok(None);
     };
@@ -61,7 +62,7 @@ async fn number(flows: &Flows, from: i64) -> Result<Option<(i64, bool)>, Error> 
     tx.set_trail_head(Head { size, ..head }).await?;
     tx.commit().await?;
     flows.written.notify_one();
-    Ok(Some((first, leaves.len() as i64 == batch(flows))))
+    Ok(Some((first, leaves.len() as i64 == batch)))
 }
 
 /// The role that numbers events and signs checkpoints.

@@ -66,7 +66,7 @@ impl Tx {
         self.write(SQL, set).await
     }
 
-    /// Cancels mails of signups that are not under way, and returns which, each with its signup.
+    /// Cancels mails of signups that are not under way.
     pub async fn cancel(&mut self, signups: &[SignupId], at: Timestamp) -> Result<(), Error> {
         const SQL: &str = "update message set state = 'cancelled', settled_at = s.at
             from {set} join signup on signup.id = s.id

@@ -125,6 +125,14 @@ async fn a_transaction_through_a_pooler_has_its_own_settings() {
         "{}",
         checked.stdout
     );
+    // No signup is written within the database's own timeout.
+    let slow = "set statement_timeout = 0;
+        create function slow() returns trigger language plpgsql as
+            'begin perform pg_sleep(0.03); return new; end';
+        create trigger slow before insert on signup for each row execute function slow()";
+    crate::support::sql::execute(&home.url, slow)
+        .await
+        .expect("ours");
     let daemon = home.start().await;
     for i in 0..20 {
         let email = format!("settings-{i}@example.org");

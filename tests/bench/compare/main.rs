@@ -170,12 +170,15 @@ impl Bench {
         if self.filled == 0 {
             return Home::new(Db::Sqlite, relay).into();
         }
-        let full = || match &self.keep {
-            Some(dir) => filled::kept(self, dir, self.filled),
-            None => filled::home(self, Db::Sqlite, self.filled),
+        let full = || {
+            let home = match &self.keep {
+                Some(dir) => filled::kept(self, dir, self.filled),
+                None => filled::home(self, Db::Sqlite, self.filled),
+            };
+            filled::warm(self, &home);
+            home.into()
         };
-        let home = self.full.get_or_init(|| full().into()).clone();
-        filled::warm(self, &home);
+        let home = self.full.get_or_init(full).clone();
         rows::mailed::send_leftovers(self, &home);
         home.count_from_now();
         home.deliver_to(relay, SESSIONS);
