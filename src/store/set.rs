@@ -1,4 +1,4 @@
-//! Sets: many rows in one statement, as `unnest` on PostgreSQL and `json_each` on SQLite.
+//! Sets: many rows in one statement, as `unnest` on PostgreSQL and `jsonb_each` on SQLite.
 //!
 //! A statement names its set `{set}` and reads the columns that it was built with, and `n`, the number of the row.
 //! Rows one by one cost a round trip each on PostgreSQL and a change of threads each on SQLite.
@@ -98,9 +98,10 @@ impl Set {
                 _ => write!(picks, "row ->> {i} as {name}, "),
             };
         }
-        // Without the table between them, SQLite writes each row out as text once for every column that is picked.
+        // Without the table between them, SQLite makes each row once for every column that is picked; as JSONB it is not
+        // parsed again for each.
         let set = format!(
-            "(with rows as materialized (select key, value as row from json_each(${place}))
+            "(with rows as materialized (select key, value as row from jsonb_each(${place}))
             select {picks}key + 1 as n from rows) as s"
         );
         sql.replace("{set}", &set)

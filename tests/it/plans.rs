@@ -205,7 +205,7 @@ async fn stop(daemon: &mut Daemon) -> BTreeSet<String> {
 /// A step of SQLite that reads every row: its plan names what it searches, and by which index.
 fn scans(plan: &[String]) -> Vec<String> {
     let small = [
-        "json_each",
+        "jsonb_each",
         "rows",
         "facts",
         "list",
