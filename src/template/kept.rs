@@ -1,7 +1,7 @@
 //! The templates of one kind of mail in one language, so kept that an old mail can be made again.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use minijinja::value::{Serde, Value};
 use minijinja::{Environment, context};
@@ -66,13 +66,29 @@ struct Source {
     texts: BTreeMap<String, String>,
 }
 
+impl Source {
+    fn parse(json: &str) -> Result<Self, TemplateError> {
+        serde_json::from_str(json).map_err(TemplateError::Kept)
+    }
+
+    fn engine(&self) -> Result<Environment<'static>, TemplateError> {
+        let catalog = Arc::new(Catalog::from_kept(&self.texts)?);
+        let files = self.files.iter();
+        let files = files.map(|(name, text)| (name.as_str(), text.as_str()));
+        let mut env = engine(&self.language, catalog, files)?;
+        env.add_global("kind", self.kind.as_str());
+        Ok(env)
+    }
+}
+
 /// The templates of one kind of mail in one language. Renders from nothing but what is kept.
 #[derive(Debug)]
 pub struct MailTemplate {
     kind: MessageKind,
     language: Locale,
     kept: Kept,
-    env: Environment<'static>,
+    /// Made of what is kept when a mail is due: a tenth of a megabyte, and most kinds in most languages never are.
+    engine: OnceLock<Environment<'static>>,
 }
 
 impl MailTemplate {
@@ -97,10 +113,11 @@ impl MailTemplate {
             texts: catalog.sections(&sections),
         };
         let json = serde_json::to_string(&source).map_err(TemplateError::Kept)?;
-        let template = Self::build(source, json)?;
+        let mut template = Self::build(source, json)?;
         for sample in sample::mails(kind) {
             template.check(&sample)?;
         }
+        template.engine = OnceLock::new();
         Ok(template)
     }
 
@@ -109,28 +126,27 @@ impl MailTemplate {
     /// # Errors
     /// When the text is not what [`MailTemplate::kept`] returned.
     pub fn from_kept(source: &str) -> Result<Self, TemplateError> {
-        let parsed = serde_json::from_str(source).map_err(TemplateError::Kept)?;
-        Self::build(parsed, source.to_owned())
+        Self::build(Source::parse(source)?, source.to_owned())
     }
 
     fn build(source: Source, json: String) -> Result<Self, TemplateError> {
-        let catalog = Arc::new(Catalog::from_kept(&source.texts)?);
-        let files = source.files.iter();
-        let mut env = engine(
-            &source.language,
-            catalog,
-            files.map(|(name, text)| (name.as_str(), text.as_str())),
-        )?;
-        env.add_global("kind", source.kind.as_str());
         Ok(Self {
+            engine: source.engine()?.into(),
             kind: source.kind,
             language: source.language,
             kept: Kept {
                 hash: Hash::of(json.as_bytes()),
                 source: json,
             },
-            env,
         })
+    }
+
+    fn engine(&self) -> Result<&Environment<'static>, TemplateError> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let engine = Source::parse(&self.kept.source)?.engine()?;
+        Ok(self.engine.get_or_init(|| engine))
     }
 
     /// Returns the kind of mail.
@@ -161,7 +177,8 @@ impl MailTemplate {
     }
 
     fn render_value(&self, context: Value) -> Result<Mail, TemplateError> {
-        let subject = render(&self.env, "mail/subject.txt", context.clone())?;
+        let engine = self.engine()?;
+        let subject = render(engine, "mail/subject.txt", context.clone())?;
         if subject.is_empty() || subject.chars().any(char::is_control) {
             return Err(TemplateError::Unfit {
                 file: "mail/subject.txt".to_owned(),
@@ -170,8 +187,8 @@ impl MailTemplate {
         }
         let context = context! { subject => &subject, ..context };
         Ok(Mail {
-            text: render(&self.env, &self.file("txt"), context.clone())?,
-            html: render(&self.env, &self.file("html"), context)?,
+            text: render(engine, &self.file("txt"), context.clone())?,
+            html: render(engine, &self.file("html"), context)?,
             subject,
         })
     }
