@@ -107,17 +107,17 @@ impl Work {
         if ids.is_empty() {
             return Ok(());
         }
-        for signup in tx.signups(ids).await? {
+        let (signups, lists, subscriptions) = tx.signups_with_all(ids).await?;
+        for signup in signups {
             self.signups.insert(signup.id, signup);
         }
-        for list in tx.signup_lists(ids).await? {
+        for list in lists {
             if let Entry::Vacant(unknown) = self.facts.entry(list.facts) {
                 unknown.insert(flows.facts(tx, list.facts).await?);
             }
             self.lists.entry(list.signup).or_default().push(list);
         }
-        let subscribers: Vec<_> = self.signups.values().map(|s| s.subscriber).collect();
-        for subscription in tx.subscriptions_of(&subscribers).await? {
+        for subscription in subscriptions {
             self.put(subscription);
         }
         Ok(())

@@ -212,4 +212,34 @@ impl Tx {
             }
         })
     }
+
+    /// Runs three statements over sets, one after the other, and returns the rows of each; on SQLite they go out together.
+    pub(super) async fn rows_of_three<A, B, C>(
+        &mut self,
+        [a, b, c]: [(&'static str, Set); 3],
+    ) -> Result<(Vec<A>, Vec<B>, Vec<C>), Error>
+    where
+        A: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
+        B: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
+        C: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let Tx::Sqlite(tx) = self else {
+            return Ok((
+                self.rows(a.0, a.1).await?,
+                self.rows(b.0, b.1).await?,
+                self.rows(c.0, c.1).await?,
+            ));
+        };
+        for (sql, set) in [a, b, c] {
+            tx.add(|place| set.sqlite(sql, place), set.json_rows());
+        }
+        match tx.answers().await?.as_slice() {
+            [.., a, b, c] => Ok((read(a)?, read(b)?, read(c)?)),
+            _ => Err(Error::corrupt("a statement gave no answer")),
+        }
+    }
+}
+
+fn read<T: for<'r> FromRow<'r, SqliteRow>>(rows: &[SqliteRow]) -> Result<Vec<T>, Error> {
+    Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::set::Set;
+use super::subscriber::{Subscription, SubscriptionRow};
 use super::types::{hash, json, keyed, named, parsed};
 use super::{Error, Tx};
 use crate::domain::consent::{Consent, Hash};
@@ -133,6 +134,16 @@ impl SignupList {
     }
 }
 
+const SIGNUPS: &str = "select id, sender, subscriber, mailbox, email, locale, state, created_at, expires_at, ended_at,
+      consent, ref, attributes, redirect, again_of
+    from signup where id in (select s.id from {set})";
+const LISTS: &str = "select signup, list, state, reason, counter, facts, decided_at
+    from signup_list where signup in (select s.id from {set}) order by signup, list";
+
+fn set_of(ids: &[SignupId]) -> Set {
+    Set::new().uuid("id", ids.iter().map(|id| id.0))
+}
+
 impl Tx {
     /// Writes new signups.
     pub async fn add_signups(&mut self, rows: &[Signup]) -> Result<(), Error> {
@@ -178,12 +189,32 @@ impl Tx {
 
     /// Returns signups by id.
     pub async fn signups(&mut self, ids: &[SignupId]) -> Result<Vec<Signup>, Error> {
-        const SQL: &str = "select id, sender, subscriber, mailbox, email, locale, state, created_at, expires_at, ended_at,
-              consent, ref, attributes, redirect, again_of
-            from signup where id in (select s.id from {set})";
-        let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
-        let rows: Vec<SignupRow> = self.rows(SQL, set).await?;
+        let rows: Vec<SignupRow> = self.rows(SIGNUPS, set_of(ids)).await?;
         rows.into_iter().map(Signup::read).collect()
+    }
+
+    /// Returns signups by id, their lists by signup and name, and all subscriptions of their subscribers.
+    pub async fn signups_with_all(
+        &mut self,
+        ids: &[SignupId],
+    ) -> Result<(Vec<Signup>, Vec<SignupList>, Vec<Subscription>), Error> {
+        const SUBSCRIPTIONS: &str =
+            "select id, subscriber, list, state, basis, since, counter, signup, revision, locale,
+              restricted_at
+            from subscription where subscriber in
+              (select signup.subscriber from {set} join signup on signup.id = s.id)";
+        let texts = [SIGNUPS, LISTS, SUBSCRIPTIONS];
+        let texts = texts.map(|sql| (sql, set_of(ids)));
+        let (signups, lists, subscriptions): (Vec<SignupRow>, Vec<ListRow>, Vec<SubscriptionRow>) =
+            self.rows_of_three(texts).await?;
+        let signups = signups.into_iter().map(Signup::read);
+        let lists = lists.into_iter().map(SignupList::read);
+        let subscriptions = subscriptions.into_iter().map(Subscription::read);
+        Ok((
+            signups.collect::<Result<_, _>>()?,
+            lists.collect::<Result<_, _>>()?,
+            subscriptions.collect::<Result<_, _>>()?,
+        ))
     }
 
     /// Returns the signups of a subscriber, oldest first.
@@ -198,10 +229,7 @@ impl Tx {
 
     /// Returns the lists of signups, by signup and name.
     pub async fn signup_lists(&mut self, ids: &[SignupId]) -> Result<Vec<SignupList>, Error> {
-        const SQL: &str = "select signup, list, state, reason, counter, facts, decided_at
-            from signup_list where signup in (select s.id from {set}) order by signup, list";
-        let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
-        let rows: Vec<ListRow> = self.rows(SQL, set).await?;
+        let rows: Vec<ListRow> = self.rows(LISTS, set_of(ids)).await?;
         rows.into_iter().map(SignupList::read).collect()
     }
 

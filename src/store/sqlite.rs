@@ -9,9 +9,12 @@ use std::mem::{forget, take};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::TryStreamExt;
 use sqlx::query::{Query, QueryAs};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, Sqlite, SqliteConnection};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, Either, Executor, FromRow, Sqlite, SqliteConnection,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 
@@ -138,6 +141,25 @@ impl Transaction {
         let query = rows.into_iter().fold(query, QueryAs::bind);
         let rows = query.fetch_all(self.held.connection()?).await;
         self.held.judge(rows)
+    }
+
+    /// Runs what waits; of each statement in it comes an answer, which is empty where it only writes.
+    pub(super) async fn answers(&mut self) -> Result<Vec<Vec<SqliteRow>>, Error> {
+        let Waiting { sql, rows } = take(&mut self.waiting);
+        let query: Query<'_, Sqlite, _> = sqlx::query(AssertSqlSafe(sql));
+        let query = rows.into_iter().fold(query, Query::bind);
+        let (mut answers, mut answer) = (Vec::new(), Vec::new());
+        let mut stream = self.held.connection()?.fetch_many(query);
+        let done = loop {
+            match stream.try_next().await {
+                Ok(Some(Either::Right(row))) => answer.push(row),
+                Ok(Some(Either::Left(_))) => answers.push(take(&mut answer)),
+                Ok(None) => break Ok(answers),
+                Err(error) => break Err(error),
+            }
+        };
+        drop(stream);
+        self.held.judge(done)
     }
 
     /// Commits.

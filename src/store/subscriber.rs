@@ -58,7 +58,7 @@ pub struct Subscription {
     pub restricted_at: Option<Timestamp>,
 }
 
-type SubscriptionRow = (
+pub(super) type SubscriptionRow = (
     Uuid,
     Uuid,
     String,
@@ -73,7 +73,7 @@ type SubscriptionRow = (
 );
 
 impl Subscription {
-    fn read(row: SubscriptionRow) -> Result<Self, Error> {
+    pub(super) fn read(row: SubscriptionRow) -> Result<Self, Error> {
         Ok(Self {
             id: SubscriptionId(row.0),
             subscriber: SubscriberId(row.1),
