@@ -203,7 +203,10 @@ impl Tx {
         Ok(match self {
             Tx::Sqlite(tx) => {
                 tx.add(|place| set.sqlite(sql, place), set.json_rows());
-                tx.rows().await?
+                match tx.answers().await?.as_slice() {
+                    [.., rows] => read(rows)?,
+                    [] => return Err(no_answer()),
+                }
             }
             Tx::Postgres(tx) => {
                 let query: QueryAs<'_, Postgres, T, _> =
@@ -235,11 +238,15 @@ impl Tx {
         }
         match tx.answers().await?.as_slice() {
             [.., a, b, c] => Ok((read(a)?, read(b)?, read(c)?)),
-            _ => Err(Error::corrupt("a statement gave no answer")),
+            _ => Err(no_answer()),
         }
     }
 }
 
 fn read<T: for<'r> FromRow<'r, SqliteRow>>(rows: &[SqliteRow]) -> Result<Vec<T>, Error> {
     Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
+}
+
+fn no_answer() -> Error {
+    Error::corrupt("a statement gave no answer")
 }

@@ -10,11 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::TryStreamExt;
-use sqlx::query::{Query, QueryAs};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
-use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Either, Executor, FromRow, Sqlite, SqliteConnection,
-};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Either, Executor, Sqlite, SqliteConnection};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 
@@ -131,23 +129,9 @@ impl Transaction {
         self.waiting.sql.push(';');
     }
 
-    /// Runs what waits; the last of it answers with these rows.
-    pub(super) async fn rows<T>(&mut self) -> Result<Vec<T>, Error>
-    where
-        T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
-    {
-        let Waiting { sql, rows } = take(&mut self.waiting);
-        let query: QueryAs<'_, Sqlite, T, _> = sqlx::query_as(AssertSqlSafe(sql));
-        let query = rows.into_iter().fold(query, QueryAs::bind);
-        let rows = query.fetch_all(self.held.connection()?).await;
-        self.held.judge(rows)
-    }
-
     /// Runs what waits; of each statement in it comes an answer, which is empty where it only writes.
     pub(super) async fn answers(&mut self) -> Result<Vec<Vec<SqliteRow>>, Error> {
-        let Waiting { sql, rows } = take(&mut self.waiting);
-        let query: Query<'_, Sqlite, _> = sqlx::query(AssertSqlSafe(sql));
-        let query = rows.into_iter().fold(query, Query::bind);
+        let query = take(&mut self.waiting).query();
         let (mut answers, mut answer) = (Vec::new(), Vec::new());
         let mut stream = self.held.connection()?.fetch_many(query);
         let done = loop {
@@ -185,9 +169,7 @@ impl Transaction {
         if self.waiting.sql.is_empty() {
             return Ok(());
         }
-        let Waiting { sql, rows } = take(&mut self.waiting);
-        let query: Query<'_, Sqlite, _> = sqlx::query(AssertSqlSafe(sql));
-        let query = rows.into_iter().fold(query, Query::bind);
+        let query = take(&mut self.waiting).query();
         let done = query.execute(self.held.connection()?).await;
         self.held.judge(done).map(drop)
     }
@@ -248,6 +230,13 @@ impl Drop for Writer {
 struct Waiting {
     sql: String,
     rows: Vec<String>,
+}
+
+impl Waiting {
+    fn query(self) -> Query<'static, Sqlite, SqliteArguments> {
+        let query = sqlx::query(AssertSqlSafe(self.sql));
+        self.rows.into_iter().fold(query, Query::bind)
+    }
 }
 
 /// The rows hold addresses.

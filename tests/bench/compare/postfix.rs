@@ -59,6 +59,8 @@ impl Postfix {
             .expect("a free port");
         write_settings(&folder, addr);
         let (etc, log) = (folder.join("etc").display().to_string(), folder.join("log"));
+        // Postfix would make it with its first line, which may come after its greeting.
+        let read_log = File::create_new(&log).and_then(|_| File::open(&log));
         // It makes the folders of the queue.
         run(Command::new(POSTFIX).args(["-c", &etc, "check"]));
         let words = [MASTER, "-c", &etc, "-d"];
@@ -75,7 +77,7 @@ impl Postfix {
         }
         Self {
             addr,
-            log: BufReader::new(File::open(log).expect("its log")),
+            log: BufReader::new(read_log.expect("its log")),
             line: String::new(),
             taken: 0,
             discarded: HashMap::new(),
