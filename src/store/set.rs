@@ -203,10 +203,8 @@ impl Tx {
         Ok(match self {
             Tx::Sqlite(tx) => {
                 tx.add(|place| set.sqlite(sql, place), set.json_rows());
-                match tx.answers().await?.as_slice() {
-                    [.., rows] => read(rows)?,
-                    [] => return Err(no_answer()),
-                }
+                let [rows] = tx.rows().await?;
+                read(&rows)?
             }
             Tx::Postgres(tx) => {
                 let query: QueryAs<'_, Postgres, T, _> =
@@ -236,17 +234,11 @@ impl Tx {
         for (sql, set) in [a, b, c] {
             tx.add(|place| set.sqlite(sql, place), set.json_rows());
         }
-        match tx.answers().await?.as_slice() {
-            [.., a, b, c] => Ok((read(a)?, read(b)?, read(c)?)),
-            _ => Err(no_answer()),
-        }
+        let [a, b, c] = tx.rows().await?;
+        Ok((read(&a)?, read(&b)?, read(&c)?))
     }
 }
 
 fn read<T: for<'r> FromRow<'r, SqliteRow>>(rows: &[SqliteRow]) -> Result<Vec<T>, Error> {
     Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
-}
-
-fn no_answer() -> Error {
-    Error::corrupt("a statement gave no answer")
 }

@@ -122,15 +122,15 @@ impl Transaction {
         self.held.connection()
     }
 
-    /// Adds a statement that answers nothing. `sql` makes its text from the number of the parameter that has its rows.
+    /// Adds a statement. `sql` makes its text from the number of the parameter that has its rows.
     pub(super) fn add(&mut self, sql: impl FnOnce(usize) -> String, rows: String) {
         self.waiting.rows.push(rows);
         self.waiting.sql += &sql(self.waiting.rows.len());
         self.waiting.sql.push(';');
     }
 
-    /// Runs what waits; of each statement in it comes an answer, which is empty where it only writes.
-    pub(super) async fn answers(&mut self) -> Result<Vec<Vec<SqliteRow>>, Error> {
+    /// Runs what waits; the last `N` statements answer with these rows.
+    pub(super) async fn rows<const N: usize>(&mut self) -> Result<[Vec<SqliteRow>; N], Error> {
         let query = take(&mut self.waiting).query();
         let (mut answers, mut answer) = (Vec::new(), Vec::new());
         let mut stream = self.held.connection()?.fetch_many(query);
@@ -143,7 +143,9 @@ impl Transaction {
             }
         };
         drop(stream);
-        self.held.judge(done)
+        let mut answers = self.held.judge(done)?;
+        let last = answers.split_off(answers.len().saturating_sub(N));
+        <[_; N]>::try_from(last).map_err(|_| Error::corrupt("a statement gave no answer"))
     }
 
     /// Commits.
