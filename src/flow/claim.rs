@@ -2,7 +2,6 @@
 //!
 //! Deciding at delivery, and not when a signup comes, is what keeps the answer to a signup the same for every address.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::domain::consent::Hash;
 use crate::domain::delivery::retry::LIFE;
 use crate::domain::delivery::{About, MessageKind, MessageState, Pinned};
 use crate::domain::event::EventKind;
-use crate::domain::id::{MessageId, SubscriberId, SubscriptionId};
+use crate::domain::id::{MessageId, SubscriptionId};
 use crate::domain::limits::Withheld;
 use crate::domain::list::{Facts, ListId, vouched_site};
 use crate::domain::locale::Locale;
@@ -110,13 +109,8 @@ pub async fn claim(
         true => picked.truncate(1),
         false => picked.retain(|message| !is_suspect(message)),
     }
-    let mut work = Work::lock_messages(&mut tx, picked.iter()).await?;
-    let signups: Vec<_> = picked.iter().filter_map(|m| m.signup).collect();
-    work.read(flows, &mut tx, &signups).await?;
+    let (mut work, people) = Work::lock_picked(flows, &mut tx, &picked).await?;
     work.learn_what_left(&mut tx).await?;
-    let people: Vec<SubscriberId> = picked.iter().map(|m| m.subscriber).collect();
-    let people = tx.subscribers(&people).await?;
-    let people: BTreeMap<_, _> = people.into_iter().map(|p| (p.id, p)).collect();
 
     let mut claimed = Claimed {
         more: due > picked.len() || i64::try_from(due).is_ok_and(|due| due == room.mails),

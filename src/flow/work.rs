@@ -16,7 +16,7 @@ use crate::domain::signup::{Decline, ListState, Standing};
 use crate::domain::subscription::{self, Move, State, Step};
 use crate::domain::time::Timestamp;
 use crate::store::message::Message;
-use crate::store::signup::{Signup, SignupList};
+use crate::store::signup::{Signup, SignupList, WithAll};
 use crate::store::subscriber::{Subscriber, Subscription};
 use crate::store::{Error, Tx};
 
@@ -44,27 +44,31 @@ struct Changed {
 }
 
 impl Work {
-    /// Locks the mailboxes of signups, then reads what belongs to these signups.
+    /// Locks the mailboxes of signups and reads what belongs to these signups.
     pub async fn lock_signups(flows: &Flows, tx: &mut Tx, ids: &[SignupId]) -> Result<Self, Error> {
+        let (ledgers, all) = tx.lock_signups(ids).await?;
         let mut work = Self {
-            ledgers: tx.lock_mailboxes_of_signups(ids).await?,
+            ledgers,
             ..Self::default()
         };
-        work.read(flows, tx, ids).await?;
+        work.take(flows, tx, all).await?;
         Ok(work)
     }
 
-    /// Locks the mailboxes of mails that answer signups.
-    pub async fn lock_messages(
+    /// Locks the mailboxes of mails that answer signups, and reads what belongs to these and to whom the mails go.
+    pub async fn lock_picked(
+        flows: &Flows,
         tx: &mut Tx,
-        messages: impl Iterator<Item = &Message>,
-    ) -> Result<Self, Error> {
-        let of_signups = messages.filter(|message| message.signup.is_some());
-        let mailboxes = of_signups.map(|message| message.mailbox).collect();
-        Ok(Self {
-            ledgers: tx.lock_mailboxes(&mailboxes).await?,
+        picked: &[Message],
+    ) -> Result<(Self, BTreeMap<SubscriberId, Subscriber>), Error> {
+        let read = tx.lock_picked(picked).await?;
+        let mut work = Self {
+            ledgers: read.ledgers,
             ..Self::default()
-        })
+        };
+        work.take(flows, tx, read.signups).await?;
+        let people = read.people.into_iter().map(|person| (person.id, person));
+        Ok((work, people.collect()))
     }
 
     /// Locks the mailboxes of subscribers, then reads their subscriptions, the signups behind these, and others.
@@ -107,17 +111,22 @@ impl Work {
         if ids.is_empty() {
             return Ok(());
         }
-        let (signups, lists, subscriptions) = tx.signups_with_all(ids).await?;
-        for signup in signups {
+        let all = tx.signups_with_all(ids).await?;
+        self.take(flows, tx, all).await
+    }
+
+    /// Takes what was read of signups, and learns what their lists said.
+    async fn take(&mut self, flows: &Flows, tx: &mut Tx, all: WithAll) -> Result<(), Error> {
+        for signup in all.signups {
             self.signups.insert(signup.id, signup);
         }
-        for list in lists {
+        for list in all.lists {
             if let Entry::Vacant(unknown) = self.facts.entry(list.facts) {
                 unknown.insert(flows.facts(tx, list.facts).await?);
             }
             self.lists.entry(list.signup).or_default().push(list);
         }
-        for subscription in subscriptions {
+        for subscription in all.subscriptions {
             self.put(subscription);
         }
         Ok(())

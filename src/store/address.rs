@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::set::Set;
+use super::set::{Rows, Set};
 use super::types::{json, keyed};
 use super::{Error, Tx};
 use crate::domain::id::{SignupId, SubscriptionId};
@@ -41,25 +41,36 @@ impl Tx {
         &mut self,
         mailboxes: &BTreeSet<Keyed>,
     ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
+        let [locked] = self.ask([self.locking(mailboxes)]).await?;
+        ledgers(&locked)
+    }
+
+    /// Returns the statement that does so, for [`Tx::ask`]; [`ledgers`] reads its rows.
+    pub(super) fn locking(&self, mailboxes: &BTreeSet<Keyed>) -> (&'static str, Set) {
         let texts = locking!(
             "select mailbox, ledger from address
             where mailbox in (select s.mailbox from {set}) order by mailbox"
         );
         let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
-        self.lock(texts, set).await
+        (self.locks(texts), set)
     }
 
-    /// Locks the mailboxes of signups in the order of their keys and reads their ledgers.
-    pub async fn lock_mailboxes_of_signups(
-        &mut self,
-        ids: &[SignupId],
-    ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
+    /// Returns the statement that does so with the mailboxes of signups.
+    pub(super) fn locking_signups(&self, ids: &[SignupId]) -> (&'static str, Set) {
         let texts = locking!(
             "select mailbox, ledger from address where mailbox in
               (select signup.mailbox from {set} join signup on signup.id = s.id) order by mailbox"
         );
         let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
-        self.lock(texts, set).await
+        (self.locks(texts), set)
+    }
+
+    fn locks(&self, (sqlite, postgres): (&'static str, &'static str)) -> &'static str {
+        match self {
+            // The transaction holds the one write lock that there is.
+            Tx::Sqlite(_) => sqlite,
+            Tx::Postgres(_) => postgres,
+        }
     }
 
     /// Locks known mailboxes in the order of their keys, whatever their ledgers say.
@@ -91,19 +102,6 @@ impl Tx {
         Ok(())
     }
 
-    async fn lock(
-        &mut self,
-        (sqlite, postgres): (&'static str, &'static str),
-        set: Set,
-    ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
-        let sql = match self {
-            // The transaction holds the one write lock that there is.
-            Tx::Sqlite(_) => sqlite,
-            Tx::Postgres(_) => postgres,
-        };
-        ledgers(self.rows(sql, set).await?)
-    }
-
     /// Reads the ledgers of mailboxes without locking them.
     pub async fn ledgers(
         &mut self,
@@ -112,7 +110,8 @@ impl Tx {
         const SQL: &str = "select mailbox, ledger from address
             where mailbox in (select s.mailbox from {set})";
         let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
-        ledgers(self.rows(SQL, set).await?)
+        let [rows] = self.ask([(SQL, set)]).await?;
+        ledgers(&rows)
     }
 
     /// Writes ledgers of mailboxes that this transaction has locked.
@@ -130,7 +129,9 @@ impl Tx {
     }
 }
 
-fn ledgers(rows: Vec<(Vec<u8>, Value)>) -> Result<BTreeMap<Keyed, Ledger>, Error> {
+/// Reads mailboxes with their ledgers.
+pub(super) fn ledgers(rows: &Rows) -> Result<BTreeMap<Keyed, Ledger>, Error> {
+    let rows: Vec<(Vec<u8>, Value)> = rows.read()?;
     rows.into_iter()
         .map(|(mailbox, ledger)| Ok((keyed(mailbox)?, json(ledger)?)))
         .collect()

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::address::ledgers;
 use super::set::Set;
+use super::signup::{WithAll, with_all};
+use super::subscriber::{Subscriber, subscribers};
 use super::types::{json, keyed, named, parsed};
 use super::{Error, Tx, on};
 use crate::domain::delivery::{About, Answer, MessageKind, MessageState, Pinned};
 use crate::domain::id::{MessageId, SignupId, SubscriberId};
+use crate::domain::limits::Ledger;
 use crate::domain::list::SenderId;
 use crate::domain::pepper::Keyed;
 use crate::domain::time::Timestamp;
@@ -123,6 +127,16 @@ pub struct Settlement {
     pub at: Timestamp,
 }
 
+/// What deciding about picked mails rests on.
+pub struct Picked {
+    /// The ledgers of the mailboxes that were locked.
+    pub ledgers: BTreeMap<Keyed, Ledger>,
+    /// The signups that they answer.
+    pub signups: WithAll,
+    /// To whom they go.
+    pub people: Vec<Subscriber>,
+}
+
 fn set_of(claims: &[(MessageId, Uuid)]) -> Set {
     Set::new()
         .uuid("id", claims.iter().map(|(id, _)| id.0))
@@ -184,6 +198,29 @@ impl Tx {
             .fetch_all(conn)
             .await?);
         rows.into_iter().map(Message::read).collect()
+    }
+
+    /// Locks the mailboxes of mails that answer signups, in the order of their keys, and returns all that deciding about
+    /// picked mails rests on.
+    pub async fn lock_picked(&mut self, picked: &[Message]) -> Result<Picked, Error> {
+        let of_signups = picked.iter().filter(|message| message.signup.is_some());
+        let mailboxes = of_signups.map(|message| message.mailbox).collect();
+        let signups: Vec<_> = picked.iter().filter_map(|m| m.signup).collect();
+        let people: Vec<_> = picked.iter().map(|m| m.subscriber).collect();
+        let [signups, lists, subscriptions] = with_all(&signups);
+        let asked = [
+            self.locking(&mailboxes),
+            signups,
+            lists,
+            subscriptions,
+            subscribers(&people),
+        ];
+        let [locked, signups, lists, subscriptions, people] = self.ask(asked).await?;
+        Ok(Picked {
+            ledgers: ledgers(&locked)?,
+            signups: WithAll::read([signups, lists, subscriptions])?,
+            people: Subscriber::read_all(&people)?,
+        })
     }
 
     /// Claims picked mails and pins what makes their bytes.

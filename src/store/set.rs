@@ -8,7 +8,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::postgres::PgRow;
-use sqlx::query::{Query, QueryAs};
+use sqlx::query::Query;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, FromRow, Postgres};
 use uuid::Uuid;
@@ -198,47 +198,52 @@ impl Tx {
     /// Runs a statement over a set and returns the rows that it gives.
     pub(super) async fn rows<T>(&mut self, sql: &'static str, set: Set) -> Result<Vec<T>, Error>
     where
-        T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
+        T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow>,
     {
-        Ok(match self {
-            Tx::Sqlite(tx) => {
-                tx.add(|place| set.sqlite(sql, place), set.json_rows());
-                let [rows] = tx.rows().await?;
-                read(&rows)?
-            }
-            Tx::Postgres(tx) => {
-                let query: QueryAs<'_, Postgres, T, _> =
-                    sqlx::query_as(AssertSqlSafe(set.postgres(sql)));
-                bind_columns!(query, set).fetch_all(&mut **tx).await?
-            }
-        })
+        let [rows] = self.ask([(sql, set)]).await?;
+        rows.read()
     }
 
-    /// Runs three statements over sets, one after the other, and returns the rows of each; on SQLite they go out together.
-    pub(super) async fn rows_of_three<A, B, C>(
+    /// Runs statements over sets, one after the other, and returns the rows of each; on SQLite they go out together.
+    pub(super) async fn ask<const N: usize>(
         &mut self,
-        [a, b, c]: [(&'static str, Set); 3],
-    ) -> Result<(Vec<A>, Vec<B>, Vec<C>), Error>
-    where
-        A: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
-        B: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
-        C: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
-    {
-        let Tx::Sqlite(tx) = self else {
-            return Ok((
-                self.rows(a.0, a.1).await?,
-                self.rows(b.0, b.1).await?,
-                self.rows(c.0, c.1).await?,
-            ));
-        };
-        for (sql, set) in [a, b, c] {
-            tx.add(|place| set.sqlite(sql, place), set.json_rows());
+        statements: [(&'static str, Set); N],
+    ) -> Result<[Rows; N], Error> {
+        match self {
+            Tx::Sqlite(tx) => {
+                for (sql, set) in statements {
+                    tx.add(|place| set.sqlite(sql, place), set.json_rows());
+                }
+                Ok(tx.rows().await?.map(Rows::Sqlite))
+            }
+            Tx::Postgres(tx) => {
+                let mut answers = [const { Vec::new() }; N];
+                for (answer, (sql, set)) in answers.iter_mut().zip(statements) {
+                    let query: Query<'_, Postgres, _> =
+                        sqlx::query(AssertSqlSafe(set.postgres(sql)));
+                    *answer = bind_columns!(query, set).fetch_all(&mut **tx).await?;
+                }
+                Ok(answers.map(Rows::Postgres))
+            }
         }
-        let [a, b, c] = tx.rows().await?;
-        Ok((read(&a)?, read(&b)?, read(&c)?))
     }
 }
 
-fn read<T: for<'r> FromRow<'r, SqliteRow>>(rows: &[SqliteRow]) -> Result<Vec<T>, Error> {
-    Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
+/// The rows that a statement gave.
+pub(super) enum Rows {
+    Sqlite(Vec<SqliteRow>),
+    Postgres(Vec<PgRow>),
+}
+
+impl Rows {
+    pub(super) fn read<T>(&self) -> Result<Vec<T>, Error>
+    where
+        T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow>,
+    {
+        let rows: Result<_, sqlx::Error> = match self {
+            Rows::Sqlite(rows) => rows.iter().map(T::from_row).collect(),
+            Rows::Postgres(rows) => rows.iter().map(T::from_row).collect(),
+        };
+        Ok(rows?)
+    }
 }

@@ -1,14 +1,18 @@
 //! Signups and their lists.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::set::Set;
-use super::subscriber::{Subscription, SubscriptionRow};
+use super::address::ledgers;
+use super::set::{Rows, Set};
+use super::subscriber::Subscription;
 use super::types::{hash, json, keyed, named, parsed};
 use super::{Error, Tx};
 use crate::domain::consent::{Consent, Hash};
 use crate::domain::id::{SignupId, SubscriberId};
+use crate::domain::limits::Ledger;
 use crate::domain::list::{ListId, SenderId};
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Keyed;
@@ -137,11 +141,44 @@ impl SignupList {
 const SIGNUPS: &str = "select id, sender, subscriber, mailbox, email, locale, state, created_at, expires_at, ended_at,
       consent, ref, attributes, redirect, again_of
     from signup where id in (select s.id from {set})";
+const SUBSCRIPTIONS: &str =
+    "select id, subscriber, list, state, basis, since, counter, signup, revision, locale,
+      restricted_at
+    from subscription where subscriber in
+      (select signup.subscriber from {set} join signup on signup.id = s.id)";
 const LISTS: &str = "select signup, list, state, reason, counter, facts, decided_at
     from signup_list where signup in (select s.id from {set}) order by signup, list";
 
 fn set_of(ids: &[SignupId]) -> Set {
     Set::new().uuid("id", ids.iter().map(|id| id.0))
+}
+
+/// Signups with what belongs to them.
+pub struct WithAll {
+    /// The signups themselves.
+    pub signups: Vec<Signup>,
+    /// Their lists, by signup and name.
+    pub lists: Vec<SignupList>,
+    /// All subscriptions of their subscribers.
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// Returns the statements that read them, for [`Tx::ask`].
+pub(super) fn with_all(ids: &[SignupId]) -> [(&'static str, Set); 3] {
+    [SIGNUPS, LISTS, SUBSCRIPTIONS].map(|sql| (sql, set_of(ids)))
+}
+
+impl WithAll {
+    pub(super) fn read([signups, lists, subscriptions]: [Rows; 3]) -> Result<Self, Error> {
+        let signups = signups.read()?.into_iter().map(Signup::read);
+        let lists = lists.read()?.into_iter().map(SignupList::read);
+        let subscriptions = subscriptions.read()?.into_iter().map(Subscription::read);
+        Ok(Self {
+            signups: signups.collect::<Result<_, _>>()?,
+            lists: lists.collect::<Result<_, _>>()?,
+            subscriptions: subscriptions.collect::<Result<_, _>>()?,
+        })
+    }
 }
 
 impl Tx {
@@ -193,28 +230,21 @@ impl Tx {
         rows.into_iter().map(Signup::read).collect()
     }
 
-    /// Returns signups by id, their lists by signup and name, and all subscriptions of their subscribers.
-    pub async fn signups_with_all(
+    /// Returns what belongs to signups.
+    pub async fn signups_with_all(&mut self, ids: &[SignupId]) -> Result<WithAll, Error> {
+        WithAll::read(self.ask(with_all(ids)).await?)
+    }
+
+    /// Locks the mailboxes of signups in the order of their keys, and returns their ledgers and what belongs to the signups.
+    pub async fn lock_signups(
         &mut self,
         ids: &[SignupId],
-    ) -> Result<(Vec<Signup>, Vec<SignupList>, Vec<Subscription>), Error> {
-        const SUBSCRIPTIONS: &str =
-            "select id, subscriber, list, state, basis, since, counter, signup, revision, locale,
-              restricted_at
-            from subscription where subscriber in
-              (select signup.subscriber from {set} join signup on signup.id = s.id)";
-        let texts = [SIGNUPS, LISTS, SUBSCRIPTIONS];
-        let texts = texts.map(|sql| (sql, set_of(ids)));
-        let (signups, lists, subscriptions): (Vec<SignupRow>, Vec<ListRow>, Vec<SubscriptionRow>) =
-            self.rows_of_three(texts).await?;
-        let signups = signups.into_iter().map(Signup::read);
-        let lists = lists.into_iter().map(SignupList::read);
-        let subscriptions = subscriptions.into_iter().map(Subscription::read);
-        Ok((
-            signups.collect::<Result<_, _>>()?,
-            lists.collect::<Result<_, _>>()?,
-            subscriptions.collect::<Result<_, _>>()?,
-        ))
+    ) -> Result<(BTreeMap<Keyed, Ledger>, WithAll), Error> {
+        let [signups, lists, subscriptions] = with_all(ids);
+        let asked = [self.locking_signups(ids), signups, lists, subscriptions];
+        let [locked, signups, lists, subscriptions] = self.ask(asked).await?;
+        let all = WithAll::read([signups, lists, subscriptions])?;
+        Ok((ledgers(&locked)?, all))
     }
 
     /// Returns the signups of a subscriber, oldest first.

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::set::Set;
+use super::set::{Rows, Set};
 use super::types::{keyed, named, parsed};
 use super::{Error, Tx, on};
 use crate::domain::id::{SignupId, SubscriberId, SubscriptionId};
@@ -58,7 +58,7 @@ pub struct Subscription {
     pub restricted_at: Option<Timestamp>,
 }
 
-pub(super) type SubscriptionRow = (
+type SubscriptionRow = (
     Uuid,
     Uuid,
     String,
@@ -104,6 +104,17 @@ impl Subscriber {
             created_at: row.6,
         })
     }
+
+    pub(super) fn read_all(rows: &Rows) -> Result<Vec<Self>, Error> {
+        rows.read()?.into_iter().map(Self::read).collect()
+    }
+}
+
+/// Returns the statement that reads subscribers by id, for [`Tx::ask`].
+pub(super) fn subscribers(ids: &[SubscriberId]) -> (&'static str, Set) {
+    const SQL: &str = "select id, sender, identity, mailbox, email, locale, created_at
+        from subscriber where id in (select s.id from {set})";
+    (SQL, Set::new().uuid("id", ids.iter().map(|id| id.0)))
 }
 
 impl Tx {
@@ -139,11 +150,8 @@ impl Tx {
 
     /// Returns subscribers by id.
     pub async fn subscribers(&mut self, ids: &[SubscriberId]) -> Result<Vec<Subscriber>, Error> {
-        const SQL: &str = "select id, sender, identity, mailbox, email, locale, created_at
-            from subscriber where id in (select s.id from {set})";
-        let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
-        let rows: Vec<SubscriberRow> = self.rows(SQL, set).await?;
-        rows.into_iter().map(Subscriber::read).collect()
+        let [rows] = self.ask([subscribers(ids)]).await?;
+        Subscriber::read_all(&rows)
     }
 
     /// Returns the subscriber with this address at a sender.
