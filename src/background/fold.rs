@@ -18,6 +18,8 @@ use crate::store::wal::{Length, Wal};
 const MANY: i64 = 1_000;
 /// Pages that are folded between two commits without being felt.
 const FEW: i64 = 64;
+/// Pages after which the log is begun anew, for which commits wait; until then it grows while it is folded.
+const LONG: i64 = 8_000;
 /// Pages after which readers are made to wait.
 const MOST: i64 = 64_000;
 /// How often folding beside the commits is tried before commits must wait.
@@ -70,9 +72,11 @@ impl Fold {
     }
 
     async fn fold(&self) -> Result<Length, Error> {
-        match self.fold_beside().await?.pages < MOST {
-            true => self.wal.fold_up().await,
-            false => self.wal.empty().await,
+        let length = self.fold_beside().await?;
+        match length.pages {
+            ..LONG => Ok(length),
+            LONG..MOST => self.wal.fold_up().await,
+            _ => self.wal.empty().await,
         }
     }
 
