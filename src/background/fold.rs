@@ -59,7 +59,10 @@ impl Fold {
     pub async fn step(&self) -> Result<bool, Error> {
         let mut length = self.wal.length().await?;
         if length.left() >= MANY {
-            length = self.fold().await?;
+            length = match length.pages {
+                ..LONG => self.wal.fold().await?,
+                _ => self.begin_anew().await?,
+            };
         }
         // Emptied, the log gives up the room that it was given on a full disk.
         if !self.flows.space.is_out() && self.is_time() && self.holds_traces().await? {
@@ -71,12 +74,11 @@ impl Fold {
         Ok(short)
     }
 
-    async fn fold(&self) -> Result<Length, Error> {
-        let length = self.fold_beside().await?;
-        match length.pages {
-            ..LONG => Ok(length),
-            LONG..MOST => self.wal.fold_up().await,
-            _ => self.wal.empty().await,
+    /// Sees to it that the next commit begins the log anew.
+    async fn begin_anew(&self) -> Result<Length, Error> {
+        match self.fold_beside().await?.pages < MOST {
+            true => self.wal.fold_up().await,
+            false => self.wal.empty().await,
         }
     }
 

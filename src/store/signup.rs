@@ -141,13 +141,13 @@ impl SignupList {
 const SIGNUPS: &str = "select id, sender, subscriber, mailbox, email, locale, state, created_at, expires_at, ended_at,
       consent, ref, attributes, redirect, again_of
     from signup where id in (select s.id from {set})";
+const LISTS: &str = "select signup, list, state, reason, counter, facts, decided_at
+    from signup_list where signup in (select s.id from {set}) order by signup, list";
 const SUBSCRIPTIONS: &str =
     "select id, subscriber, list, state, basis, since, counter, signup, revision, locale,
       restricted_at
     from subscription where subscriber in
       (select signup.subscriber from {set} join signup on signup.id = s.id)";
-const LISTS: &str = "select signup, list, state, reason, counter, facts, decided_at
-    from signup_list where signup in (select s.id from {set}) order by signup, list";
 
 fn set_of(ids: &[SignupId]) -> Set {
     Set::new().uuid("id", ids.iter().map(|id| id.0))
