@@ -26,6 +26,12 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
+    /// Returns the beginning of its minute: as much of it as mails say.
+    pub const fn minute(self) -> Self {
+        const MINUTE: i64 = 60_000_000;
+        Self(self.0.div_euclid(MINUTE) * MINUTE)
+    }
+
     /// Builds an instant from whole seconds since 1970.
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000))

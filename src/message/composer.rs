@@ -1,12 +1,14 @@
 //! From what a claimed mail is pinned to, to its bytes.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use uuid::Uuid;
 
-use super::mask::masked;
-use super::{ComposeError, Composed, Draft, Links, Proof, compose};
+use super::parts::{Remembered, blank};
+use super::tokens::masked;
+use super::{ComposeError, Composed, Draft, Links, Proof, assemble};
 use crate::domain::address::Address;
 use crate::domain::consent::Hash;
 use crate::domain::delivery::{MessageKind, Pinned};
@@ -46,6 +48,7 @@ pub struct Composer {
     templates: Arc<Templates>,
     public_url: String,
     earlier: RwLock<HashMap<Hash, Arc<MailTemplate>>>,
+    remembered: Remembered,
 }
 
 impl Composer {
@@ -55,6 +58,7 @@ impl Composer {
             templates,
             public_url: public_url.trim_end_matches('/').to_owned(),
             earlier: RwLock::default(),
+            remembered: Remembered::default(),
         }
     }
 
@@ -96,24 +100,7 @@ impl Composer {
     /// # Errors
     /// When its key or templates are not here, or the letter lacks what its kind must have.
     pub fn compose(&self, letter: &Letter, keys: &LinkKeys) -> Result<Composed, ComposeError> {
-        Ok(self.compose_signed(letter, keys)?.0)
-    }
-
-    /// Makes the mail and returns the tokens in it.
-    fn compose_signed(
-        &self,
-        letter: &Letter,
-        keys: &LinkKeys,
-    ) -> Result<(Composed, Vec<String>), ComposeError> {
-        let missing = || ComposeError::Missing("link key that it was pinned to");
-        let key = letter.pinned.link_key.parse().map_err(|_| missing())?;
-        let mut tokens = Vec::new();
-        let composed = self.write(letter, |purpose, subject, expires| {
-            let token = keys.sign(key, purpose, subject, expires);
-            tokens.extend(token.clone());
-            token.ok_or_else(missing)
-        })?;
-        Ok((composed, tokens))
+        self.write(letter, &letter.sign(keys)?)
     }
 
     /// Makes the mail with every token replaced by `*` of the same length: who has no key makes the same.
@@ -121,7 +108,8 @@ impl Composer {
     /// # Errors
     /// As [`Composer::compose`], but for the key.
     pub fn compose_masked(&self, letter: &Letter) -> Result<Composed, ComposeError> {
-        self.write(letter, |_, _, _| Ok("*".repeat(CHARACTERS)))
+        let stars = letter.links().map(|_| "*".repeat(CHARACTERS));
+        self.write(letter, &stars.collect::<Vec<_>>())
     }
 
     /// Makes the mail and says all that makes its bytes, as evidence of what was sent; `facts` names those of the letter
@@ -135,7 +123,8 @@ impl Composer {
         facts: Vec<Hash>,
         keys: &LinkKeys,
     ) -> Result<(Composed, Proof), ComposeError> {
-        let (composed, tokens) = self.compose_signed(letter, keys)?;
+        let tokens = letter.sign(keys)?;
+        let composed = self.write(letter, &tokens)?;
         // What `compose_masked` makes, at a fraction of its cost.
         let masked = masked(composed.bytes.clone(), &tokens);
         let proof = Proof {
@@ -155,12 +144,9 @@ impl Composer {
         Ok((composed, proof))
     }
 
-    fn write(
-        &self,
-        letter: &Letter,
-        sign: impl FnMut(Purpose, Uuid, Option<Timestamp>) -> Result<String, ComposeError>,
-    ) -> Result<Composed, ComposeError> {
+    fn write(&self, letter: &Letter, tokens: &[String]) -> Result<Composed, ComposeError> {
         let template = self.template(letter);
+        let template = template.ok_or(ComposeError::Missing("template that it was pinned to"))?;
         let draft = Draft {
             kind: letter.kind,
             locale: letter.locale.clone(),
@@ -169,16 +155,15 @@ impl Composer {
             message_id: letter.pinned.message_id.clone(),
             date: letter.pinned.date,
             boundary: letter.pinned.boundary.clone(),
-            links: self.links(letter, sign)?,
+            links: self.links(letter, tokens),
             asked_at: letter.asked_at,
             site: letter.site.clone(),
             expires: letter.expires,
         };
-        match template {
-            Some(Found::InForce(template)) => compose(&draft, template),
-            Some(Found::Earlier(template)) => compose(&draft, &template),
-            None => Err(ComposeError::Missing("template that it was pinned to")),
-        }
+        let blanks: Vec<_> = (0..tokens.len()).map(blank).collect();
+        let content = draft.content(self.links(letter, &blanks));
+        let parts = self.remembered.parts(content, &template, &blanks)?;
+        assemble(&draft, &parts, tokens)
     }
 
     fn template(&self, letter: &Letter) -> Option<Found<'_>> {
@@ -191,33 +176,62 @@ impl Composer {
         earlier.get(&wanted).cloned().map(Found::Earlier)
     }
 
-    fn links(
-        &self,
-        letter: &Letter,
-        mut sign: impl FnMut(Purpose, Uuid, Option<Timestamp>) -> Result<String, ComposeError>,
-    ) -> Result<Links, ComposeError> {
+    /// Makes links of tokens, one for each of the letter's.
+    fn links(&self, letter: &Letter, tokens: &[String]) -> Links {
         let own = letter.facts.first();
         let own = own.and_then(|facts| facts.sender.public_url.as_deref());
         let origin = own.map_or(self.public_url.as_str(), |own| own.trim_end_matches('/'));
-        let mut link = |purpose: Purpose, subject, expires| {
-            let token = sign(purpose, subject, expires)?;
-            Ok::<_, ComposeError>(format!("{origin}{}{token}", purpose.path()))
-        };
         let mut links = Links::default();
-        if let (MessageKind::Confirmation, Some(signup)) = (letter.kind, letter.signup) {
-            links.confirm = Some(link(Purpose::Confirm, signup, letter.expires)?);
-            links.decline = Some(link(Purpose::Decline, signup, None)?);
+        for ((purpose, ..), token) in letter.links().zip(tokens) {
+            let link = format!("{origin}{}{token}", purpose.path());
+            match purpose {
+                Purpose::Confirm => links.confirm = Some(link),
+                Purpose::Decline => links.decline = Some(link),
+                _ => links.unsubscribe.push(link),
+            }
         }
-        for subscription in &letter.subscriptions {
-            links
-                .unsubscribe
-                .push(link(Purpose::Unsubscribe, *subscription, None)?);
-        }
-        Ok(links)
+        links
+    }
+}
+
+impl Letter {
+    /// What its links are for, to whom they belong and when they end.
+    fn links(&self) -> impl Iterator<Item = (Purpose, Uuid, Option<Timestamp>)> {
+        let asks = self.kind == MessageKind::Confirmation;
+        let signup = self.signup.filter(|_| asks).into_iter();
+        let answers = signup.flat_map(|signup| {
+            [
+                (Purpose::Confirm, signup, self.expires),
+                (Purpose::Decline, signup, None),
+            ]
+        });
+        let leaves = self.subscriptions.iter();
+        answers.chain(leaves.map(|id| (Purpose::Unsubscribe, *id, None)))
+    }
+
+    /// Makes the tokens of its links.
+    fn sign(&self, keys: &LinkKeys) -> Result<Vec<String>, ComposeError> {
+        let missing = || ComposeError::Missing("link key that it was pinned to");
+        let key = self.pinned.link_key.parse().map_err(|_| missing())?;
+        self.links()
+            .map(|(purpose, subject, expires)| keys.sign(key, purpose, subject, expires))
+            .map(|token| token.ok_or_else(missing))
+            .collect()
     }
 }
 
 enum Found<'t> {
     InForce(&'t MailTemplate),
     Earlier(Arc<MailTemplate>),
+}
+
+impl Deref for Found<'_> {
+    type Target = MailTemplate;
+
+    fn deref(&self) -> &MailTemplate {
+        match self {
+            Found::InForce(template) => template,
+            Found::Earlier(template) => template,
+        }
+    }
 }

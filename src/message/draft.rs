@@ -1,17 +1,13 @@
-//! What a message row says, and the context that its template is given.
+//! What a message row says.
 
 use std::sync::Arc;
 
-use super::ComposeError;
+use super::content::Content;
 use crate::domain::address::Address;
 use crate::domain::delivery::MessageKind;
-use crate::domain::list::{ConfirmBy, Facts, Mailbox, Sender};
+use crate::domain::list::{Facts, Mailbox, Sender};
 use crate::domain::locale::Locale;
 use crate::domain::time::Timestamp;
-use crate::template::{
-    AlreadySubscribed, Confirmation, Goodbye, JoinedList, LeftList, ListFace, Mail, MailTemplate,
-    Welcome,
-};
 
 /// All that a mail depends on besides its template. The same draft and template give the same bytes.
 #[derive(Clone)]
@@ -41,7 +37,7 @@ pub struct Draft {
 }
 
 /// The links of a mail, ready-made.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Links {
     /// The confirm link; a confirmation needs it.
     pub confirm: Option<String>,
@@ -60,12 +56,17 @@ impl Links {
 }
 
 impl Draft {
-    /// Returns the sender of all lists.
-    pub(super) fn sender(&self) -> Result<&Sender, ComposeError> {
-        let first = &self.facts.first().ok_or(ComposeError::NoList)?.sender;
-        match self.facts.iter().all(|facts| facts.sender.id == first.id) {
-            true => Ok(first),
-            false => Err(ComposeError::Senders),
+    /// Returns what is read of it, with these links.
+    pub(super) fn content(&self, links: Links) -> Content {
+        Content {
+            kind: self.kind,
+            locale: self.locale.clone(),
+            facts: self.facts.clone(),
+            links,
+            asked_at: self.asked_at.minute(),
+            site: self.site.clone(),
+            expires: self.expires.map(Timestamp::minute),
+            life: self.expires.map_or(0, |end| end.since(self.date).as_secs()),
         }
     }
 
@@ -91,88 +92,4 @@ impl Draft {
             _ => None,
         }
     }
-
-    /// Renders subject and both parts.
-    pub(super) fn render(&self, template: &MailTemplate) -> Result<Mail, ComposeError> {
-        let sender = self.sender()?.into();
-        let site = self.site.clone();
-        let mail = match self.kind {
-            MessageKind::Confirmation => {
-                let expires = self.expires.ok_or(ComposeError::Missing("expiry"))?;
-                template.render(&Confirmation {
-                    sender,
-                    lists: self.lists().collect::<Result<_, _>>()?,
-                    asked_at: self.asked_at,
-                    site,
-                    expires,
-                    life: expires.since(self.date).as_secs(),
-                    confirm: self.confirm_by(),
-                    confirm_url: needed(&self.links.confirm, "confirm link")?,
-                    decline_url: needed(&self.links.decline, "decline link")?,
-                })
-            }
-            MessageKind::AlreadySubscribed => template.render(&AlreadySubscribed {
-                sender,
-                lists: self.joined()?,
-                asked_at: self.asked_at,
-                site,
-            }),
-            MessageKind::Welcome => template.render(&Welcome {
-                sender,
-                lists: self.joined()?,
-                confirmed_at: self.asked_at,
-            }),
-            MessageKind::Goodbye => template.render(&Goodbye {
-                sender,
-                lists: self.left(),
-                left_at: self.asked_at,
-            }),
-        };
-        mail.map_err(ComposeError::Template)
-    }
-
-    /// A link confirms by itself only where it is that of one list, which chose so.
-    fn confirm_by(&self) -> ConfirmBy {
-        match self.facts.as_slice() {
-            [only] => only.list.confirm,
-            _ => ConfirmBy::Button,
-        }
-    }
-
-    fn lists(&self) -> impl Iterator<Item = Result<ListFace, ComposeError>> {
-        self.facts.iter().map(|facts| {
-            ListFace::new(&facts.list, &self.locale)
-                .ok_or_else(|| ComposeError::NoWords(facts.list.id.clone()))
-        })
-    }
-
-    fn joined(&self) -> Result<Vec<JoinedList>, ComposeError> {
-        if self.links.unsubscribe.len() != self.facts.len() {
-            return Err(ComposeError::Missing("unsubscribe link for each list"));
-        }
-        let links = self.links.unsubscribe.iter().cloned();
-        self.lists()
-            .zip(links)
-            .map(|(list, unsubscribe_url)| {
-                Ok(JoinedList {
-                    list: list?,
-                    unsubscribe_url,
-                })
-            })
-            .collect()
-    }
-
-    fn left(&self) -> Vec<LeftList> {
-        self.facts
-            .iter()
-            .map(|facts| LeftList {
-                title: facts.list.title_in(&self.locale).to_owned(),
-                signup_url: facts.list.signup_url.clone(),
-            })
-            .collect()
-    }
-}
-
-fn needed(link: &Option<String>, what: &'static str) -> Result<String, ComposeError> {
-    link.clone().ok_or(ComposeError::Missing(what))
 }

@@ -1,21 +1,24 @@
 //! Mails as bytes: what a message row says, made into the same bytes every time.
 
 mod composer;
+mod content;
 mod draft;
-mod mask;
+mod parts;
 mod proof;
+mod tokens;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use lettre::Message;
-use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart, SinglePart};
+use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
 
 pub use self::composer::{Composer, Letter};
 pub use self::draft::{Draft, Links};
 pub use self::proof::Proof;
 
+use self::parts::Parts;
 use crate::domain::address::Address;
 use crate::domain::list::{self, ListId};
 use crate::domain::time::Timestamp;
@@ -75,9 +78,14 @@ pub enum ComposeError {
 /// # Errors
 /// When the draft lacks what its kind of mail must have, or holds what a header cannot.
 pub fn compose(draft: &Draft, template: &MailTemplate) -> Result<Composed, ComposeError> {
+    let mail = draft.content(draft.links.clone()).render(template)?;
+    assemble(draft, &Parts::new(mail, &[]), &[])
+}
+
+/// Puts a mail together from its parts and the tokens of its links.
+fn assemble(draft: &Draft, parts: &Parts, tokens: &[String]) -> Result<Composed, ComposeError> {
     check(draft)?;
-    let mail = draft.render(template)?;
-    let sender = draft.sender()?;
+    let sender = content::sender(&draft.facts)?;
     let from = draft.from(sender);
     let envelope_from = address(&from.address, "From address")?;
     let envelope_to = address(&draft.to, "To address")?;
@@ -90,7 +98,7 @@ pub fn compose(draft: &Draft, template: &MailTemplate) -> Result<Composed, Compo
         builder = builder.reply_to(Mailbox::new(name.clone(), address(to, "Reply-To address")?));
     }
     builder = builder
-        .subject(mail.subject)
+        .subject(parts.subject())
         .date(system_time(draft.date))
         .message_id(Some(format!("<{}>", draft.message_id)))
         // RFC 3834, section 5: no vacation notice answers this.
@@ -108,10 +116,11 @@ pub fn compose(draft: &Draft, template: &MailTemplate) -> Result<Composed, Compo
                 "List-Unsubscribe=One-Click".to_owned(),
             ));
     }
+    let [text, html] = parts.filled(tokens);
     let parts = MultiPart::alternative()
         .boundary(draft.boundary.clone())
-        .singlepart(part(ContentType::TEXT_PLAIN, mail.text))
-        .singlepart(part(ContentType::TEXT_HTML, mail.html));
+        .singlepart(text)
+        .singlepart(html);
     let bytes = builder.multipart(parts)?.formatted();
     match long_line(&bytes) {
         Some(line) => Err(ComposeError::LongLine(line)),
@@ -151,13 +160,6 @@ fn check(draft: &Draft) -> Result<(), ComposeError> {
 /// A header that lettre has no type for. It folds at spaces alone, so a link stays on one line, as RFC 8058 wants.
 fn header(name: &'static str, value: String) -> HeaderValue {
     HeaderValue::new(HeaderName::new_from_ascii_str(name), value)
-}
-
-fn part(kind: ContentType, body: String) -> SinglePart {
-    SinglePart::builder()
-        .header(kind)
-        .header(ContentTransferEncoding::QuotedPrintable)
-        .body(body)
 }
 
 fn address(address: &Address, what: &'static str) -> Result<lettre::Address, ComposeError> {

@@ -13,7 +13,7 @@ use confirmd::domain::locale::Locale;
 use confirmd::domain::time::Timestamp;
 use confirmd::message::{ComposeError, Composed, Composer, Draft, Letter, Links, compose};
 use confirmd::template::{ConfirmPage, ListFace, MailTemplate, Preview, TemplateError, Templates};
-use confirmd::token::{KeyId, KeyState, LinkKeys};
+use confirmd::token::{KeyId, KeyState, LinkKeys, Purpose};
 use uuid::Uuid;
 
 use crate::support::links::without_styles;
@@ -154,10 +154,53 @@ fn mail(draft: &Draft) -> String {
     String::from_utf8(composed(draft).unwrap().bytes).unwrap()
 }
 
+const KEY: KeyId = KeyId([7; 4]);
+const ORIGIN: &str = "https://lists.acme.example";
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn letter(composer: &Composer, draft: Draft, subject: u128) -> Letter {
+    Letter {
+        kind: draft.kind,
+        pinned: Pinned {
+            link_key: KEY.to_string(),
+            template: composer.hash(draft.kind, &draft.locale),
+            message_id: draft.message_id,
+            date: draft.date,
+            boundary: draft.boundary,
+        },
+        to: draft.to,
+        locale: draft.locale,
+        facts: draft.facts,
+        signup: Some(Uuid::from_u128(subject)),
+        subscriptions: vec![Uuid::from_u128(1), Uuid::from_u128(2)],
+        asked_at: draft.asked_at,
+        site: draft.site,
+        expires: draft.expires,
+    }
+}
+
+fn keys() -> LinkKeys {
+    LinkKeys::new([(KEY, KeyState::Sign, [7; 32])]).unwrap()
+}
+
+/// The links that a composer makes for a letter.
+fn links_of(letter: &Letter, origin: &str) -> Links {
+    let keys = keys();
+    let link = |purpose: Purpose, subject: Uuid, expires| {
+        let token = keys.sign(KEY, purpose, subject, expires).unwrap();
+        format!("{origin}{}{token}", purpose.path())
+    };
+    let signup = letter.signup.unwrap();
+    let leave = |id: &Uuid| link(Purpose::Unsubscribe, *id, None);
+    Links {
+        confirm: Some(link(Purpose::Confirm, signup, letter.expires)),
+        decline: Some(link(Purpose::Decline, signup, None)),
+        unsubscribe: letter.subscriptions.iter().map(leave).collect(),
+    }
+}
+
 #[test]
-fn a_masked_mail_is_the_mail_with_stars_for_its_tokens_wherever_a_line_breaks() {
-    let (id, secret) = (KeyId([7; 4]), [7; 32]);
-    let keys = LinkKeys::new([(id, KeyState::Sign, secret)]).unwrap();
+fn a_mail_is_the_one_that_its_draft_makes_and_masked_the_same_wherever_a_line_breaks() {
     let templates = Arc::new(Templates::load(None).unwrap());
     // Each origin moves the places at which quoted-printable breaks the links.
     for length in 1..80 {
@@ -167,31 +210,48 @@ fn a_masked_mail_is_the_mail_with_stars_for_its_tokens_wherever_a_line_breaks() 
             .into_iter()
             .flat_map(|kind| [(kind, "en"), (kind, "nl")])
         {
-            let draft = draft(kind, tag);
-            let letter = Letter {
-                kind,
-                pinned: Pinned {
-                    link_key: id.to_string(),
-                    template: composer.hash(kind, &draft.locale),
-                    message_id: draft.message_id,
-                    date: draft.date,
-                    boundary: draft.boundary,
-                },
-                to: draft.to,
-                locale: draft.locale,
-                facts: vec![weekly(), offers()],
-                signup: Some(Uuid::from_u128(length as u128)),
-                subscriptions: vec![Uuid::from_u128(1), Uuid::from_u128(2)],
-                asked_at: draft.asked_at,
-                site: draft.site,
-                expires: draft.expires,
-            };
-            let (mail, proof) = composer.compose_proven(&letter, Vec::new(), &keys).unwrap();
+            let mut draft = draft(kind, tag);
+            draft.facts = vec![weekly(), offers()];
+            let letter = letter(&composer, draft.clone(), length as u128);
+            let (mail, proof) = composer
+                .compose_proven(&letter, Vec::new(), &keys())
+                .unwrap();
+            draft.links = links_of(&letter, &origin);
+            let alone = compose(&draft, templates.mail(kind, &draft.locale)).unwrap();
+            assert!(mail.bytes == alone.bytes, "{kind:?} {tag} {origin}");
             let masked = composer.compose_masked(&letter).unwrap();
             assert_eq!(proof.masked_sha256, Hash::of(&masked.bytes), "{origin}");
             assert_eq!(proof.sha256, Hash::of(&mail.bytes));
             let links = usize::from(kind != MessageKind::Goodbye);
             assert_eq!(usize::from(proof.sha256 != proof.masked_sha256), links);
+        }
+    }
+}
+
+#[test]
+fn what_was_made_for_one_mail_stands_in_no_mail_that_says_something_else() {
+    let composer = Composer::new(Arc::new(Templates::load(None).unwrap()), ORIGIN);
+    let first = || draft(MessageKind::Confirmation, "en");
+    let others: [fn(&mut Draft); 8] = [
+        |_| (),
+        |other| other.locale = locale("nl"),
+        |other| other.facts = vec![offers()],
+        |other| other.asked_at = other.asked_at + MINUTE,
+        |other| other.expires = other.expires.map(|end| end + MINUTE),
+        |other| other.date = other.date + MINUTE,
+        |other| other.site = None,
+        |other| other.to = Address::parse("bo@example.org").unwrap(),
+    ];
+    for (number, change) in others.into_iter().enumerate() {
+        let mut draft = first();
+        change(&mut draft);
+        let letter = letter(&composer, draft.clone(), number as u128);
+        draft.links = links_of(&letter, ORIGIN);
+        // Twice: as it is made, and as it is remembered.
+        for _ in 0..2 {
+            let made = composer.compose(&letter, &keys()).unwrap();
+            let alone = composed(&draft).unwrap();
+            assert!(made.bytes == alone.bytes, "{number}");
         }
     }
 }
