@@ -42,10 +42,15 @@ pub async fn step(flows: &Flows) -> Result<bool, Error> {
 /// batch was full.
 async fn number(flows: &Flows, from: i64) -> Result<Option<(i64, bool)>, Error> {
     // Looking is free; locking the head of the trail is a write.
-    if !flows.pool.read().await?.has_unsequenced(from).await? {
+    let mut seen = flows.pool.read().await?;
+    if !seen.has_unsequenced(from).await? {
         flows.metrics.unsequenced_events(0);
         return Ok(None);
     }
+    // Nobody waits for what is read before the lock. Another process may number meanwhile: then it is read again.
+    let before = seen.trail_head().await?;
+    let tiles = seen.tiles(edge(before.size)).await?;
+    drop(seen);
     let mut tx = flows.pool.begin().await?;
     let head = tx.lock_trail().await?;
     let batch = batch(flows);
@@ -53,7 +58,10 @@ async fn number(flows: &Flows, from: i64) -> Result<Option<(i64, bool)>, Error> 
     let Some(&(first, _)) = leaves.first() else {
         return Ok(None);
     };
-    let tiles = tx.tiles(edge(head.size)).await?;
+    let tiles = match head == before {
+        true => tiles,
+        false => tx.tiles(edge(head.size)).await?,
+    };
     let hashes: Vec<_> = leaves.iter().map(|(_, leaf)| leaf_hash(leaf)).collect();
     let grown = append(head.size, &tiles, &hashes);
     let grown = grown.map_err(|error| Error::corrupt(error.to_string()))?;

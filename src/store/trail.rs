@@ -51,8 +51,7 @@ impl Tx {
     /// Locks the one row of the trail's head: of all processes one numbers at a time, without gap or repeat.
     pub async fn lock_trail(&mut self) -> Result<Head, Error> {
         const SQL: &str = "update trail_head set size = size where one = 1 returning size, epoch";
-        let rows: Vec<(i64, i64)> = on!(self, |conn| sqlx::query_as(SQL).fetch_all(conn).await?);
-        head(rows)
+        head(self.rows(SQL, Set::new()).await?)
     }
 
     /// Returns how far the trail reaches.
@@ -87,14 +86,12 @@ impl Tx {
 
     /// Writes how far the trail reaches; its head is locked.
     pub async fn set_trail_head(&mut self, head: Head) -> Result<(), Error> {
-        const SQL: &str = "update trail_head set size = $1, epoch = $2 where one = 1";
-        on!(self, |conn| sqlx::query(SQL)
-            .bind(signed(head.size))
-            .bind(signed(head.epoch))
-            .execute(conn)
-            .await
-            .map(drop)?);
-        Ok(())
+        const SQL: &str =
+            "update trail_head set size = s.size, epoch = s.epoch from {set} where one = 1";
+        let set = Set::new()
+            .int("size", [signed(head.size)])
+            .int("epoch", [signed(head.epoch)]);
+        self.write(SQL, set).await
     }
 
     /// Returns tiles of the tree; what is missing is left out.
