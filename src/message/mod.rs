@@ -11,6 +11,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use lettre::Message;
+use lettre::address::Envelope;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 
@@ -91,7 +92,9 @@ fn assemble(draft: &Draft, parts: &Parts, tokens: &[String]) -> Result<Composed,
     let envelope_to = address(&draft.to, "To address")?;
     let name = from.name.clone().unwrap_or_else(|| sender.name.clone());
 
+    let envelope = Envelope::new(Some(envelope_from.clone()), vec![envelope_to.clone()])?;
     let mut builder = Message::builder()
+        .envelope(envelope)
         .from(Mailbox::new(Some(name), envelope_from.clone()))
         .to(Mailbox::new(None, envelope_to.clone()));
     if let Some(list::Mailbox { name, address: to }) = &sender.reply_to {

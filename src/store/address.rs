@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use sqlx::types::Json;
 
 use super::set::{Rows, Set};
-use super::types::{json, keyed};
+use super::types::{document, keyed};
 use super::{Error, Tx};
 use crate::domain::id::{SignupId, SubscriptionId};
 use crate::domain::limits::Ledger;
@@ -31,7 +31,7 @@ impl Tx {
             .bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()))
             .json(
                 "ledger",
-                mailboxes.iter().map(|_| Value::Object(Default::default())),
+                mailboxes.iter().map(|_| document(&Ledger::default())),
             );
         self.write(SQL, set).await
     }
@@ -121,7 +121,6 @@ impl Tx {
         }
         const SQL: &str = "update address set ledger = s.ledger from {set}
             where address.mailbox = s.mailbox";
-        let document = |ledger| serde_json::to_value(ledger).unwrap_or_default();
         let set = Set::new()
             .bytes("mailbox", ledgers.keys().map(|m| m.0.to_vec()))
             .json("ledger", ledgers.values().map(document));
@@ -131,8 +130,8 @@ impl Tx {
 
 /// Reads mailboxes with their ledgers.
 pub(super) fn ledgers(rows: &Rows) -> Result<BTreeMap<Keyed, Ledger>, Error> {
-    let rows: Vec<(Vec<u8>, Value)> = rows.read()?;
+    let rows: Vec<(Vec<u8>, Json<Ledger>)> = rows.read()?;
     rows.into_iter()
-        .map(|(mailbox, ledger)| Ok((keyed(mailbox)?, json(ledger)?)))
+        .map(|(mailbox, ledger)| Ok((keyed(mailbox)?, ledger.0)))
         .collect()
 }

@@ -1,9 +1,9 @@
 //! API keys: kept as SHA-256 of 256 random bits, which needs no slow hash.
 
-use serde_json::Value;
+use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::types::{hash, json, parsed};
+use super::types::{hash, parsed};
 use super::{Error, Tx, on};
 use crate::domain::consent::Hash;
 use crate::domain::id::ApiKeyId;
@@ -27,14 +27,21 @@ pub struct ApiKey {
     pub revoked_at: Option<Timestamp>,
 }
 
-type Row = (Uuid, String, Value, Vec<u8>, Timestamp, Option<Timestamp>);
+type Row = (
+    Uuid,
+    String,
+    Json<Vec<String>>,
+    Vec<u8>,
+    Timestamp,
+    Option<Timestamp>,
+);
 
 impl ApiKey {
     fn read(row: Row) -> Result<Self, Error> {
         Ok(Self {
             id: ApiKeyId(row.0),
             sender: parsed(&row.1)?,
-            scopes: json(row.2)?,
+            scopes: row.2.0,
             hash: hash(row.3)?,
             created_at: row.4,
             revoked_at: row.5,
@@ -49,7 +56,7 @@ impl Tx {
         on!(self, |conn| sqlx::query(SQL)
             .bind(key.id.0)
             .bind(key.sender.as_str())
-            .bind(Value::from(key.scopes.clone()))
+            .bind(Json(&key.scopes))
             .bind(key.hash.0.to_vec())
             .bind(key.created_at)
             .execute(conn)

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::address::ledgers;
 use super::set::Set;
 use super::signup::{WithAll, with_all};
 use super::subscriber::{Subscriber, subscribers};
-use super::types::{json, keyed, named, parsed};
+use super::types::{document, keyed, named, parsed};
 use super::{Error, Tx, on};
 use crate::domain::delivery::{About, Answer, MessageKind, MessageState, Pinned};
 use crate::domain::id::{MessageId, SignupId, SubscriberId};
@@ -63,14 +63,14 @@ pub(super) type MessageRow = (
     Uuid,
     Vec<u8>,
     Option<Uuid>,
-    Value,
+    Json<Vec<About>>,
     Timestamp,
     Timestamp,
     i64,
     i64,
     i64,
-    Option<Value>,
-    Option<Value>,
+    Option<Json<Pinned>>,
+    Option<Json<Answer>>,
     Option<Timestamp>,
 );
 
@@ -84,14 +84,14 @@ impl Message {
             subscriber: SubscriberId(row.4),
             mailbox: keyed(row.5)?,
             signup: row.6.map(SignupId),
-            lists: json(row.7)?,
+            lists: row.7.0,
             created_at: row.8,
             due_at: row.9,
             attempts: row.10,
             ambiguous: row.11,
             lost: row.12,
-            pinned: row.13.map(json).transpose()?,
-            outcome: row.14.map(json).transpose()?,
+            pinned: row.13.map(|pinned| pinned.0),
+            outcome: row.14.map(|outcome| outcome.0),
             settled_at: row.15,
         })
     }
@@ -151,7 +151,6 @@ impl Tx {
         }
         const SQL: &str = "insert into message (id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at)
             select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at from {set} order by n";
-        let document = |m: &Message| serde_json::to_value(&m.lists).unwrap_or_default();
         let set = Set::new()
             .uuid("id", rows.iter().map(|m| m.id.0))
             .text("kind", rows.iter().map(|m| m.kind.as_str().to_owned()))
@@ -160,7 +159,7 @@ impl Tx {
             .uuid("subscriber", rows.iter().map(|m| m.subscriber.0))
             .bytes("mailbox", rows.iter().map(|m| m.mailbox.0.to_vec()))
             .uuid("signup", rows.iter().map(|m| m.signup.map(|id| id.0)))
-            .json("lists", rows.iter().map(document))
+            .json("lists", rows.iter().map(|m| document(&m.lists)))
             .time("created_at", rows.iter().map(|m| m.created_at))
             .time("due_at", rows.iter().map(|m| m.due_at));
         self.write(SQL, set).await
@@ -233,14 +232,13 @@ impl Tx {
               kind = s.kind,
               claims = message.claims + 1, lists = s.lists, pinned = s.pinned
             from {set} where message.id = s.id";
-        let document = |m: &Message| serde_json::to_value(&m.lists).unwrap_or_default();
-        let pinned = |m: &Message| m.pinned.as_ref().and_then(|p| serde_json::to_value(p).ok());
+        let pinned = |m: &Message| m.pinned.as_ref().and_then(document);
         let set = Set::new()
             .uuid("id", rows.iter().map(|m| m.id.0))
             .uuid("claim", rows.iter().map(|_| claim.token))
             .time("lease_until", rows.iter().map(|_| claim.lease_until))
             .text("kind", rows.iter().map(|m| m.kind.as_str().to_owned()))
-            .json("lists", rows.iter().map(document))
+            .json("lists", rows.iter().map(|m| document(&m.lists)))
             .json("pinned", rows.iter().map(pinned));
         self.write(SQL, set).await
     }
@@ -308,11 +306,7 @@ impl Tx {
               ambiguous = s.ambiguous, outcome = s.outcome, settled_at = s.settled_at, claim = null, lease_until = null, lost = 0
             from {set} where message.id = s.id and message.claim = s.claim
             returning message.id";
-        let outcome = |s: &Settlement| {
-            s.outcome
-                .as_ref()
-                .and_then(|o| serde_json::to_value(o).ok())
-        };
+        let outcome = |s: &Settlement| s.outcome.as_ref().and_then(document);
         let settled = |s: &Settlement| (s.state != MessageState::Queued).then_some(s.at);
         let set = Set::new()
             .uuid("id", rows.iter().map(|s| s.id.0))

@@ -6,13 +6,13 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, FromRow, Postgres};
 use uuid::Uuid;
 
+use super::types::Document;
 use super::{Error, Tx};
 use crate::domain::hex;
 use crate::domain::time::Timestamp;
@@ -29,7 +29,7 @@ enum Column {
     Text(Vec<Option<String>>),
     Int(Vec<Option<i64>>),
     Time(Vec<Option<Timestamp>>),
-    Json(Vec<Option<Value>>),
+    Json(Vec<Option<Document>>),
 }
 
 macro_rules! columns {
@@ -65,7 +65,7 @@ impl Set {
         /// Adds a column of instants.
         time, Time, Timestamp;
         /// Adds a column of JSON values.
-        json, Json, Value;
+        json, Json, Document;
     }
 
     fn postgres(&self, sql: &str) -> String {
@@ -146,9 +146,7 @@ impl Column {
             Column::Int(v) => v[row].map(|n| write_value(&n, json)),
             Column::Time(v) => v[row].map(|at| write_value(&at.as_micros(), json)),
             // A JSON column is TEXT: the document goes in as one string.
-            Column::Json(v) => v[row]
-                .as_ref()
-                .map(|doc| write_value(&doc.to_string(), json)),
+            Column::Json(v) => v[row].as_ref().map(|doc| write_value(doc.get(), json)),
         };
         if written.is_none() {
             json.extend_from_slice(b"null");

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::address::ledgers;
 use super::set::{Rows, Set};
 use super::subscriber::Subscription;
-use super::types::{hash, json, keyed, named, parsed};
+use super::types::{document, hash, keyed, named, parsed};
 use super::{Error, Tx};
 use crate::domain::consent::{Consent, Hash};
 use crate::domain::id::{SignupId, SubscriberId};
@@ -84,7 +85,7 @@ type SignupRow = (
     Timestamp,
     Option<Timestamp>,
     Option<Timestamp>,
-    Value,
+    Json<Consent>,
     Option<String>,
     Option<Value>,
     Option<String>,
@@ -104,7 +105,7 @@ impl Signup {
             created_at: row.7,
             expires_at: row.8,
             ended_at: row.9,
-            consent: json(row.10)?,
+            consent: row.10.0,
             reference: row.11,
             attributes: row.12,
             redirect: row.13,
@@ -189,7 +190,6 @@ impl Tx {
               consent, ref, attributes, redirect, again_of)
             select id, sender, subscriber, mailbox, email, locale, state, created_at,
               consent, ref, attributes, redirect, again_of from {set} order by n";
-        let document = |s: &Signup| serde_json::to_value(&s.consent).unwrap_or_default();
         let set = Set::new()
             .uuid("id", rows.iter().map(|s| s.id.0))
             .text("sender", rows.iter().map(|s| s.sender.to_string()))
@@ -199,9 +199,13 @@ impl Tx {
             .text("locale", rows.iter().map(|s| s.locale.to_string()))
             .text("state", rows.iter().map(|s| s.state.as_str().to_owned()))
             .time("created_at", rows.iter().map(|s| s.created_at))
-            .json("consent", rows.iter().map(document))
+            .json("consent", rows.iter().map(|s| document(&s.consent)))
             .text("ref", rows.iter().map(|s| s.reference.clone()))
-            .json("attributes", rows.iter().map(|s| s.attributes.clone()))
+            .json(
+                "attributes",
+                rows.iter()
+                    .map(|s| s.attributes.as_ref().and_then(document)),
+            )
             .text("redirect", rows.iter().map(|s| s.redirect.clone()))
             .uuid("again_of", rows.iter().map(|s| s.again_of.map(|id| id.0)));
         self.write(SQL, set).await

@@ -1,9 +1,12 @@
 //! How values of the domain stand in columns of either database.
 
+use serde::Serialize;
+use serde_json::value::to_raw_value;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
 use sqlx::sqlite::{SqliteArgumentsBuffer, SqliteTypeInfo, SqliteValueRef};
+use sqlx::types::{Json, JsonRawValue};
 use sqlx::{Decode, Encode, Postgres, Sqlite, Type};
 
 use super::Error;
@@ -84,7 +87,10 @@ pub(super) fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, Error> {
     named(text, |text| text.parse().ok())
 }
 
-/// Reads a value from a JSON column.
-pub(super) fn json<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T, Error> {
-    serde_json::from_value(value).map_err(|_| Error::corrupt("a JSON column has another form"))
+/// The text of a JSON column, made of a value without a tree between them.
+pub(super) type Document = Json<Box<JsonRawValue>>;
+
+/// Makes it.
+pub(super) fn document<T: Serialize>(value: &T) -> Option<Document> {
+    to_raw_value(value).ok().map(Json)
 }

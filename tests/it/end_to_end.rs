@@ -181,7 +181,7 @@ both!(a_thousand_signups_add_up, |db| {
     let presses = decide(&home, &daemon, &accepted, &mails).await;
 
     // Every POST once more: nothing changes.
-    let before = home.dump().await;
+    let before = all_but_checkpoints(&home).await;
     press_all(&daemon, &presses).await;
     let mut connection = Connection::open(daemon.addr).await.expect("a connection");
     for accepted in &accepted {
@@ -193,13 +193,20 @@ both!(a_thousand_signups_add_up, |db| {
         );
     }
     home.idle().await;
-    let after = home.dump().await;
-    let changed = before.lines().zip(after.lines()).find(|(b, a)| b != a);
+    let after = all_but_checkpoints(&home).await;
+    let changed = before.iter().zip(&after).find(|(b, a)| b != a);
     // A row may hold an address, which nothing here may say.
     let table = changed.map(|(_, row)| row.split(':').next());
     assert!(before == after, "a repeat changed {table:?}");
     assert_eq!(peer.mails().len(), PEOPLE);
 });
+
+/// What is stored, without what time alone brings.
+async fn all_but_checkpoints(home: &Home) -> Vec<String> {
+    let dump = home.dump().await;
+    let rows = dump.lines().filter(|row| !row.starts_with("checkpoint:"));
+    rows.map(str::to_owned).collect()
+}
 
 fn message_id(bytes: &[u8]) -> String {
     Mail::read(bytes).header("message-id").to_owned()

@@ -135,7 +135,10 @@ pub async fn dump(url: &str) -> String {
             Db::Postgres(_) => format!("select t::text from \"{table}\" t order by 1"),
         };
         let rows = db.texts(&query).await;
-        lines.extend(rows.iter().map(|row| format!("{table}: {row}")));
+        lines.extend(
+            rows.iter()
+                .map(|row| format!("{table}: {}", row.replace('\n', " "))),
+        );
     }
     db.close().await;
     lines.join("\n")
