@@ -14,6 +14,7 @@ use lettre::Message;
 use lettre::address::Envelope;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
+use memchr::memchr_iter;
 
 pub use self::composer::{Composer, Letter};
 pub use self::draft::{Draft, Links};
@@ -176,9 +177,13 @@ fn system_time(at: Timestamp) -> SystemTime {
 }
 
 fn long_line(bytes: &[u8]) -> Option<usize> {
-    let lines = bytes.split(|b| *b == b'\n');
-    let found = lines
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .position(|line| line.len() > LONGEST_LINE);
+    let ends = memchr_iter(b'\n', bytes).chain([bytes.len()]);
+    let mut begin = 0;
+    let mut lengths = ends.map(|end| {
+        let line = &bytes[begin..end];
+        begin = end + 1;
+        line.strip_suffix(b"\r").unwrap_or(line).len()
+    });
+    let found = lengths.position(|length| length > LONGEST_LINE);
     found.map(|index| index + 1)
 }

@@ -1,9 +1,11 @@
 //! The tokens in a mail: where they stand, wherever an encoding has broken the lines.
 //!
-//! Tokens are of one length and of characters that no encoding changes, so a mail with others in their places is the mail
-//! that would have been made with those.
+//! Tokens begin alike, with their version, and are of one length and of characters that no encoding changes: so a mail with
+//! others in their places is the mail that would have been made with those.
 
 use std::ops::Range;
+
+use memchr::memchr;
 
 /// A soft line break of quoted-printable (RFC 2045, section 6.7).
 const SOFT_BREAK: &[u8] = b"=\r\n";
@@ -21,12 +23,11 @@ pub(super) struct Piece {
 
 /// Finds these tokens.
 pub(super) fn find(mail: &[u8], tokens: &[String]) -> Vec<Piece> {
-    let mut begins = [false; 256];
-    for byte in tokens.iter().filter_map(|token| token.bytes().next()) {
-        begins[usize::from(byte)] = true;
-    }
+    let Some(first) = tokens.iter().find_map(|token| token.bytes().next()) else {
+        return Vec::new();
+    };
     let (mut found, mut at) = (Vec::new(), 0);
-    while let Some(skipped) = mail[at..].iter().position(|b| begins[usize::from(*b)]) {
+    while let Some(skipped) = memchr(first, &mail[at..]) {
         at += skipped;
         let pieces = tokens.iter().enumerate();
         let pieces = pieces

@@ -6,6 +6,7 @@
 use std::{future::Future, time::Duration};
 
 use lettre::transport::smtp::commands::{Data, Mail, Quit, Rcpt, Rset};
+use memchr::memmem::find_iter;
 use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{Cause, Outgoing, Phase, Reply, Timeouts, hello::Capabilities, wire::Wire};
@@ -195,12 +196,15 @@ impl Session {
 /// (RFC 5321, section 4.5.2).
 fn transparent(message: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(message.len() + message.len() / 32 + 8);
-    for line in message.split_inclusive(|&byte| byte == b'\n') {
-        if line[0] == b'.' && (text.is_empty() || text.ends_with(b"\r\n")) {
-            text.push(b'.');
-        }
-        text.extend_from_slice(line);
+    let first = message.starts_with(b".").then_some(0);
+    let others = find_iter(message, b"\r\n.").map(|end| end + 2);
+    let mut copied = 0;
+    for dot in first.into_iter().chain(others) {
+        text.extend_from_slice(&message[copied..dot]);
+        text.push(b'.');
+        copied = dot;
     }
+    text.extend_from_slice(&message[copied..]);
     if !text.ends_with(b"\r\n") {
         text.extend_from_slice(b"\r\n");
     }
