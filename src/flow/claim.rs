@@ -18,7 +18,7 @@ use crate::domain::delivery::retry::LIFE;
 use crate::domain::delivery::{About, MessageKind, MessageState, Pinned};
 use crate::domain::event::EventKind;
 use crate::domain::id::{MessageId, SubscriptionId};
-use crate::domain::limits::Withheld;
+use crate::domain::limits::{Ledger, Withheld};
 use crate::domain::list::{Facts, ListId, vouched_site};
 use crate::domain::locale::Locale;
 use crate::domain::signup::{Confirm, ListState, SignupState, confirm};
@@ -187,7 +187,7 @@ fn confirmation(
     if message.pinned.is_some() {
         // A further attempt: the same bytes or none.
         let wanted = message.lists.iter().any(|about| open.contains(about));
-        if wanted && !is_held(flows, work, signup, now) {
+        if wanted && !is_held(flows, &message, &work.ledger(signup.mailbox), now) {
             return Ok(Decision::Send(Box::new(message), signup.expires_at));
         }
         // What was perhaps sent has a link that may be in somebody's hands: that ends by its time.
@@ -249,9 +249,8 @@ fn confirmation(
 }
 
 /// The mailbox said "that was not me", to this mail or to another of the sender.
-pub(super) fn is_held(flows: &Flows, work: &Work, signup: &Signup, now: Timestamp) -> bool {
-    let ledger = work.ledger(signup.mailbox);
-    !flows.is_exempt(signup.mailbox) && ledger.held_until(&signup.sender, now).is_some()
+pub(super) fn is_held(flows: &Flows, message: &Message, ledger: &Ledger, now: Timestamp) -> bool {
+    !flows.is_exempt(message.mailbox) && ledger.held_until(&message.sender, now).is_some()
 }
 
 /// Every list was confirmed already: one mail in a day says so, to whoever reads that mailbox.

@@ -6,7 +6,6 @@ use uuid::Uuid;
 
 use super::Flows;
 use super::claim::is_held;
-use super::work::Work;
 use crate::domain::delivery::MessageKind;
 use crate::domain::id::MessageId;
 use crate::domain::signup::{Confirm, confirm};
@@ -31,16 +30,15 @@ pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Er
     let claims: Vec<_> = batch.iter().map(|s| (s.message.id, s.claim)).collect();
     let (mut tx, held) = hold(&flows, &claims).await?;
     let signups: Vec<_> = batch.iter().filter_map(|s| s.message.signup).collect();
-    let mut work = Work::read_signups(&flows, &mut tx, &signups).await?;
-    work.read_ledgers(&mut tx).await?;
+    let asked = tx.asked(&signups).await?;
     tx.commit().await?;
     let wanted = |message: &Message| match (message.kind, message.signup) {
-        (MessageKind::Confirmation, Some(id)) => work.signup(id).is_some_and(|signup| {
-            let open = work.lists(id).iter().any(|list| {
-                message.lists.iter().any(|about| about.list == list.list)
-                    && confirm(work.standing(signup, list), now) == Confirm::Yes
-            });
-            open && !is_held(&flows, &work, signup, now)
+        (MessageKind::Confirmation, Some(id)) => asked.get(&id).is_some_and(|asked| {
+            asked.iter().any(|one| {
+                message.lists.iter().any(|about| about.list == one.list)
+                    && confirm(one.standing, now) == Confirm::Yes
+                    && !is_held(&flows, message, &one.ledger, now)
+            })
         }),
         _ => true,
     };

@@ -17,7 +17,8 @@ use crate::domain::limits::Ledger;
 use crate::domain::list::{ListId, SenderId};
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Keyed;
-use crate::domain::signup::{Decline, ListState, SignupState};
+use crate::domain::signup::{Decline, ListState, SignupState, Standing};
+use crate::domain::subscription::State;
 use crate::domain::time::Timestamp;
 
 /// One request by one address for one or more lists.
@@ -154,6 +155,44 @@ fn set_of(ids: &[SignupId]) -> Set {
     Set::new().uuid("id", ids.iter().map(|id| id.0))
 }
 
+/// What asking about one list of a signup rests on.
+pub struct Asked {
+    /// The list.
+    pub list: ListId,
+    /// How it stands.
+    pub standing: Standing,
+    /// What is remembered of the mailbox.
+    pub ledger: Ledger,
+}
+
+type AskedRow = (
+    Uuid,
+    String,
+    String,
+    Option<Timestamp>,
+    i64,
+    Option<i64>,
+    Option<String>,
+    Option<Json<Ledger>>,
+);
+
+impl Asked {
+    fn read(row: AskedRow) -> Result<Self, Error> {
+        let state = row.6.map(|state| named(&state, State::from_name));
+        Ok(Self {
+            list: parsed(&row.1)?,
+            standing: Standing {
+                list: named(&row.2, ListState::from_name)?,
+                expires: row.3,
+                counter_then: row.4,
+                counter_now: row.5.unwrap_or(0),
+                subscription: state.transpose()?,
+            },
+            ledger: row.7.map_or_else(Ledger::default, |ledger| ledger.0),
+        })
+    }
+}
+
 /// Signups with what belongs to them.
 pub struct WithAll {
     /// The signups themselves.
@@ -237,6 +276,25 @@ impl Tx {
     /// Returns what belongs to signups.
     pub async fn signups_with_all(&mut self, ids: &[SignupId]) -> Result<WithAll, Error> {
         WithAll::read(self.ask(with_all(ids)).await?)
+    }
+
+    /// Returns what asking about the lists of signups rests on, by signup.
+    pub async fn asked(
+        &mut self,
+        ids: &[SignupId],
+    ) -> Result<BTreeMap<SignupId, Vec<Asked>>, Error> {
+        const SQL: &str = "select signup.id, l.list, l.state, signup.expires_at, l.counter, n.counter, n.state, a.ledger
+            from {set} join signup on signup.id = s.id
+            join signup_list l on l.signup = signup.id
+            left join subscription n on n.subscriber = signup.subscriber and n.list = l.list
+            left join address a on a.mailbox = signup.mailbox";
+        let rows: Vec<AskedRow> = self.rows(SQL, set_of(ids)).await?;
+        let mut asked: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for row in rows {
+            let signup = SignupId(row.0);
+            asked.entry(signup).or_default().push(Asked::read(row)?);
+        }
+        Ok(asked)
     }
 
     /// Locks the mailboxes of signups in the order of their keys, and returns their ledgers and what belongs to the signups.
