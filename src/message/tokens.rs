@@ -29,10 +29,8 @@ pub(super) fn find(mail: &[u8], tokens: &[String]) -> Vec<Piece> {
     let (mut found, mut at) = (Vec::new(), 0);
     while let Some(skipped) = memchr(first, &mail[at..]) {
         at += skipped;
-        let pieces = tokens.iter().enumerate();
-        let pieces = pieces
-            .filter_map(|(n, token)| pieces_of(mail, at, n, token))
-            .next();
+        let mut numbered = tokens.iter().enumerate();
+        let pieces = numbered.find_map(|(number, token)| pieces_of(mail, at, number, token));
         at = pieces
             .as_ref()
             .and_then(|pieces| pieces.last())

@@ -23,11 +23,11 @@ pub struct Confirmation {
     pub sender: SenderFace,
     /// The lists to confirm.
     pub lists: Vec<ListFace>,
-    /// When the signup came.
+    /// When the signup came, to the minute.
     pub asked_at: Timestamp,
     /// The host of the page on which it was made, where the list vouches for it.
     pub site: Option<String>,
-    /// When the link ends.
+    /// When the link ends, to the minute.
     pub expires: Timestamp,
     /// How long the link lives from the date of the mail, in seconds.
     pub life: u64,
@@ -46,7 +46,7 @@ pub struct AlreadySubscribed {
     pub sender: SenderFace,
     /// The lists that were asked for.
     pub lists: Vec<JoinedList>,
-    /// When the signup came.
+    /// When the signup came, to the minute.
     pub asked_at: Timestamp,
     /// The host of the page on which it was made, where the list vouches for it.
     pub site: Option<String>,
@@ -59,7 +59,7 @@ pub struct Welcome {
     pub sender: SenderFace,
     /// The lists that were confirmed.
     pub lists: Vec<JoinedList>,
-    /// When they were.
+    /// When they were, to the minute.
     pub confirmed_at: Timestamp,
 }
 
@@ -70,7 +70,7 @@ pub struct Goodbye {
     pub sender: SenderFace,
     /// The lists that were left.
     pub lists: Vec<LeftList>,
-    /// When they were.
+    /// When they were, to the minute.
     pub left_at: Timestamp,
 }
 
