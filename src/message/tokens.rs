@@ -11,7 +11,6 @@ use memchr::memchr;
 const SOFT_BREAK: &[u8] = b"=\r\n";
 
 /// A piece of a token: a whole one, unless a line was broken in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     /// Where in the mail.
     place: Range<usize>,
@@ -31,11 +30,9 @@ pub(super) fn find(mail: &[u8], tokens: &[String]) -> Vec<Piece> {
         at += skipped;
         let mut numbered = tokens.iter().enumerate();
         let pieces = numbered.find_map(|(number, token)| pieces_of(mail, at, number, token));
-        at = pieces
-            .as_ref()
-            .and_then(|pieces| pieces.last())
-            .map_or(at + 1, |last| last.place.end);
-        found.extend(pieces.into_iter().flatten());
+        let pieces = pieces.unwrap_or_default();
+        at = pieces.last().map_or(at + 1, |last| last.place.end);
+        found.extend(pieces);
     }
     found
 }
