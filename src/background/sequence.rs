@@ -12,10 +12,10 @@ use super::copies::Copies;
 use super::repeat;
 use crate::flow::Flows;
 use crate::flow::checkpoint::{self, Outcome, checkpoint};
-use crate::store::Error;
 use crate::store::trail::{Head, Kept};
+use crate::store::{Error, Tx};
 use crate::telemetry::logs::field;
-use crate::trail::tree::{append, edge, leaf_hash};
+use crate::trail::tree::{Tiles, append, edge, leaf_hash};
 
 const POLL: Duration = Duration::from_secs(1);
 /// How often events are looked for everywhere: one may be committed after others that took their places later.
@@ -41,36 +41,58 @@ pub async fn step(flows: &Flows) -> Result<bool, Error> {
 /// Numbers a batch of events from a place in the order of writing on; returns the place of the first, and whether the
 /// batch was full.
 async fn number(flows: &Flows, from: i64) -> Result<Option<(i64, bool)>, Error> {
-    // Looking is free; locking the head of the trail is a write.
+    let limit = batch(flows);
+    // Nobody waits for what is read and hashed before the head is locked, which is a write.
     let mut seen = flows.pool.read().await?;
-    if !seen.has_unsequenced(from).await? {
+    let head = seen.trail_head().await?;
+    let batch = Batch::read(&mut seen, head, from, limit).await?;
+    drop(seen);
+    let Some(mut batch) = batch else {
         flows.metrics.unsequenced_events(0);
         return Ok(None);
-    }
-    // Nobody waits for what is read before the lock. Another process may number meanwhile: then it is read again.
-    let before = seen.trail_head().await?;
-    let tiles = seen.tiles(edge(before.size)).await?;
-    drop(seen);
+    };
     let mut tx = flows.pool.begin().await?;
     let head = tx.lock_trail().await?;
-    let batch = batch(flows);
-    let leaves = tx.number(head.size, from, batch).await?;
-    let Some(&(first, _)) = leaves.first() else {
-        return Ok(None);
-    };
-    let tiles = match head == before {
-        true => tiles,
-        false => tx.tiles(edge(head.size)).await?,
-    };
-    let hashes: Vec<_> = leaves.iter().map(|(_, leaf)| leaf_hash(leaf)).collect();
-    let grown = append(head.size, &tiles, &hashes);
-    let grown = grown.map_err(|error| Error::corrupt(error.to_string()))?;
-    tx.save_tiles(&grown).await?;
-    let size = head.size + leaves.len() as u64;
+    if head != batch.head {
+        // Another process numbered meanwhile.
+        match Batch::read(&mut tx, head, from, limit).await? {
+            Some(left) => batch = left,
+            None => return Ok(None),
+        }
+    }
+    tx.number(head.size, &batch.places).await?;
+    tx.save_tiles(&batch.grown).await?;
+    let size = head.size + batch.places.len() as u64;
     tx.set_trail_head(Head { size, ..head }).await?;
     tx.commit().await?;
     flows.written.notify_one();
-    Ok(Some((first, leaves.len() as i64 == batch)))
+    let full = batch.places.len() as i64 == limit;
+    Ok(batch.places.first().map(|first| (*first, full)))
+}
+
+/// Events to number next, and what becomes of the tree with them.
+struct Batch {
+    /// The head that it rests on.
+    head: Head,
+    /// Their places in the order of writing; there are some.
+    places: Vec<i64>,
+    grown: Tiles,
+}
+
+impl Batch {
+    async fn read(tx: &mut Tx, head: Head, from: i64, limit: i64) -> Result<Option<Self>, Error> {
+        let (places, leaves): (_, Vec<_>) = tx.unnumbered(from, limit).await?.into_iter().unzip();
+        if leaves.is_empty() {
+            return Ok(None);
+        }
+        let hashes: Vec<_> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+        let grown = append(head.size, &tx.tiles(edge(head.size)).await?, &hashes);
+        Ok(Some(Self {
+            head,
+            places,
+            grown: grown.map_err(|error| Error::corrupt(error.to_string()))?,
+        }))
+    }
 }
 
 /// The role that numbers events and signs checkpoints.

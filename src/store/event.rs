@@ -45,17 +45,6 @@ impl Tx {
         self.keep_evidence(events).await
     }
 
-    /// Tells whether any event from a place in the order of writing on has no number yet.
-    pub async fn has_unsequenced(&mut self, from: i64) -> Result<bool, Error> {
-        const SQL: &str =
-            "select ord from event where seq is null and ord >= $1 order by ord limit 1";
-        let row: Option<(i64,)> = on!(self, |conn| sqlx::query_as(SQL)
-            .bind(from)
-            .fetch_optional(conn)
-            .await?);
-        Ok(row.is_some())
-    }
-
     /// Returns events after a number, at most `limit`, of one sender or of all.
     pub async fn events_after(
         &mut self,

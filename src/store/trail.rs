@@ -61,27 +61,29 @@ impl Tx {
         head(rows)
     }
 
-    /// Numbers up to `limit` events after `size`, from a place in the order of writing on and in that order, and returns
-    /// the place and the bytes of each.
-    pub async fn number(
+    /// Returns the bytes of events without a number, from a place in the order of writing on and in that order, at most
+    /// `limit`, with the place of each.
+    pub async fn unnumbered(
         &mut self,
-        size: u64,
         from: i64,
         limit: i64,
     ) -> Result<Vec<(i64, Vec<u8>)>, Error> {
-        const NUMBER: &str = "update event set seq = s.seq
-            from (select ord as o, row_number() over (order by ord) + $1 as seq
-                  from (select ord from event where seq is null and ord >= $2 order by ord limit $3) as open) as s
-            where event.ord = s.o
-            returning event.ord, event.leaf";
-        let mut rows: Vec<(i64, Vec<u8>)> = on!(self, |conn| sqlx::query_as(NUMBER)
-            .bind(signed(size))
+        const SQL: &str = "select ord, leaf from event where seq is null and ord >= $1
+            order by ord limit $2";
+        Ok(on!(self, |conn| sqlx::query_as(SQL)
             .bind(from)
             .bind(limit)
             .fetch_all(conn)
-            .await?);
-        rows.sort_unstable_by_key(|(ord, _)| *ord);
-        Ok(rows)
+            .await?))
+    }
+
+    /// Gives the events at these places the numbers after `size`; the head is locked, so that nobody else has numbered them.
+    pub async fn number(&mut self, size: u64, places: &[i64]) -> Result<(), Error> {
+        const SQL: &str = "update event set seq = s.seq from {set} where event.ord = s.ord";
+        let set = Set::new()
+            .int("ord", places.iter().copied())
+            .int("seq", (size + 1..).take(places.len()).map(signed));
+        self.write(SQL, set).await
     }
 
     /// Writes how far the trail reaches; its head is locked.

@@ -56,7 +56,7 @@ const RUN: [&str; 24] = [
     "update event set seq",
     "delete from idempotency",
     "delete from evidence where (event, part)",
-    "select ord from event where seq is null",
+    "select ord, leaf from event where seq is null",
     "select id from signup",
     "select seq, leaf",
 ];
