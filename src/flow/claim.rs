@@ -2,6 +2,7 @@
 //!
 //! Deciding at delivery, and not when a signup comes, is what keeps the answer to a signup the same for every address.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 use super::Flows;
 use super::lease::lease;
-use super::quarantine::{self, is_suspect};
+use super::quarantine::{is_suspect, set_aside};
 use super::work::Work;
 use crate::clock::random;
 use crate::domain::address::Address;
@@ -17,7 +18,7 @@ use crate::domain::consent::Hash;
 use crate::domain::delivery::retry::LIFE;
 use crate::domain::delivery::{About, MessageKind, MessageState, Pinned};
 use crate::domain::event::EventKind;
-use crate::domain::id::{MessageId, SubscriptionId};
+use crate::domain::id::{MessageId, SubscriberId, SubscriptionId};
 use crate::domain::limits::{Ledger, Withheld};
 use crate::domain::list::{Facts, ListId, vouched_site};
 use crate::domain::locale::Locale;
@@ -93,8 +94,8 @@ pub async fn claim(
     let now = flows.clock.now();
     let mut tx = flows.pool.begin().await?;
     let lease_now = tx.lease_clock(flows.clock.steady()).await?;
-    let freed = quarantine::free(&mut tx, Some(lease_now), now).await?;
-    let mut picked = tx.pick_due(now, room.mails).await?;
+    let (freed, mut picked) = tx.free_and_pick(lease_now, now, room.mails).await?;
+    let freed = set_aside(&mut tx, &freed, now).await?;
     let must_wait = picked.first().is_some_and(is_suspect) && !room.alone;
     if must_wait || picked.is_empty() {
         tx.commit().await?;
@@ -119,7 +120,6 @@ pub async fn claim(
     let token = Uuid::from_bytes(random());
     for message in picked {
         let id = message.id;
-        let person = people.get(&message.subscriber);
         let decision = match (message.kind, message.signup) {
             (MessageKind::Confirmation, Some(signup)) => match work.signup(signup).cloned() {
                 Some(signup) => confirmation(flows, &mut work, message, &signup, now)?,
@@ -127,18 +127,21 @@ pub async fn claim(
             },
             _ => Decision::Send(Box::new(message), None),
         };
-        match (decision, person) {
-            (Decision::Send(message, expires), Some(person)) => {
-                let message = *message;
-                let job = job(
-                    flows, &mut tx, &work, message, person, token, expires, now, template,
-                )
-                .await?;
-                claimed.jobs.push(job);
+        let (message, expires) = match decision {
+            Decision::Send(message, expires) => (*message, expires),
+            Decision::End(state) => {
+                claimed.ended.push((id, state));
+                continue;
             }
-            (Decision::Send(..), None) => claimed.ended.push((id, MessageState::Cancelled)),
-            (Decision::End(state), _) => claimed.ended.push((id, state)),
-        }
+        };
+        let Some(recipient) = recipient(&work, &people, &message) else {
+            claimed.ended.push((id, MessageState::Cancelled));
+            continue;
+        };
+        let job = job(
+            flows, &mut tx, &work, message, recipient, token, expires, now, template,
+        );
+        claimed.jobs.push(job.await?);
     }
     let claim = Claim {
         token,
@@ -310,6 +313,19 @@ fn keep_out(
     work.events.push(event);
 }
 
+/// Returns to whom a mail goes, as the signup spelled it, and in which language; none if they were erased.
+fn recipient<'r>(
+    work: &'r Work,
+    people: &'r BTreeMap<SubscriberId, Subscriber>,
+    message: &Message,
+) -> Option<(&'r str, &'r Locale)> {
+    let signup = message.signup.and_then(|id| work.signup(id));
+    let person = || people.get(&message.subscriber);
+    signup
+        .map(|signup| (&*signup.email, &signup.locale))
+        .or_else(|| person().map(|person| (&*person.email, &person.locale)))
+}
+
 #[expect(
     clippy::too_many_arguments,
     reason = "one call; a struct would only rename them"
@@ -319,19 +335,15 @@ async fn job(
     tx: &mut Tx,
     work: &Work,
     mut message: Message,
-    person: &Subscriber,
+    (spelled, locale): (&str, &Locale),
     claim: Uuid,
     expires: Option<Timestamp>,
     now: Timestamp,
     template: &(dyn Fn(MessageKind, &Locale) -> Hash + Send + Sync),
 ) -> Result<Job, Error> {
     let signup = message.signup.and_then(|id| work.signup(id));
-    let spelled = signup.map_or(&person.email, |signup| &signup.email);
     let to = Address::parse(spelled);
     let to = to.map_err(|_| Error::corrupt("a stored address cannot be read"))?;
-    let locale = signup
-        .map_or(&person.locale, |signup| &signup.locale)
-        .clone();
     let mut facts = Vec::with_capacity(message.lists.len());
     for about in &message.lists {
         facts.push(flows.facts(tx, about.facts).await?);
@@ -344,7 +356,7 @@ async fn job(
             let from = first.list.from.as_ref().unwrap_or(&first.sender.from);
             Pinned {
                 link_key: flows.keys().links.signing().to_string(),
-                template: template(message.kind, &locale),
+                template: template(message.kind, locale),
                 message_id: format!("{}@{}", message.id, from.address.domain()),
                 date: Timestamp::from_seconds(now.as_seconds()),
                 boundary: format!("=_{}", Uuid::from_bytes(random()).simple()),
@@ -358,7 +370,7 @@ async fn job(
         .map(|subscription| subscription.id);
     Ok(Job {
         to,
-        locale,
+        locale: locale.clone(),
         subscriptions: subscriptions.collect(),
         asked_at: match message.kind {
             MessageKind::Confirmation | MessageKind::AlreadySubscribed => {

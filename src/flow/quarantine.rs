@@ -15,13 +15,12 @@ use crate::domain::time::Timestamp;
 use crate::store::message::Message;
 use crate::store::{Error, Pool, Tx};
 
-/// Frees the claims that ended by a time, or all, and appends an event for each mail that is set aside; returns these.
-pub(super) async fn free(
+/// Appends an event for each freed mail that is set aside; returns these.
+pub(super) async fn set_aside(
     tx: &mut Tx,
-    ended_by: Option<Timestamp>,
+    freed: &[Message],
     now: Timestamp,
 ) -> Result<Vec<Event>, Error> {
-    let freed = tx.free_claims(ended_by).await?;
     let lost_too_often = |message: &&Message| message.state == MessageState::Quarantined;
     let events: Vec<Event> = freed
         .iter()
@@ -40,7 +39,8 @@ pub(super) async fn free(
 /// When the database refuses; then none is free.
 pub async fn free_all(flows: &Arc<Flows>) -> Result<(), Error> {
     let mut tx = flows.pool.begin().await?;
-    let events = free(&mut tx, None, flows.clock.now()).await?;
+    let freed = tx.free_all_claims().await?;
+    let events = set_aside(&mut tx, &freed, flows.clock.now()).await?;
     tx.commit().await?;
     flows.happened(&events);
     Ok(())

@@ -6,17 +6,10 @@ use sqlx::types::Json;
 
 use super::set::{Rows, Set};
 use super::types::{document, keyed};
-use super::{Error, Tx};
+use super::{Error, Tx, locking};
 use crate::domain::id::{SignupId, SubscriptionId};
 use crate::domain::limits::Ledger;
 use crate::domain::pepper::Keyed;
-
-/// One text for both databases, and what locks its rows where rows are locked.
-macro_rules! locking {
-    ($sql:literal) => {
-        ($sql, concat!($sql, " for update"))
-    };
-}
 
 impl Tx {
     /// Locks mailboxes in the order of their keys, making those that are new.
@@ -49,7 +42,8 @@ impl Tx {
     pub(super) fn locking(&self, mailboxes: &BTreeSet<Keyed>) -> (&'static str, Set) {
         let texts = locking!(
             "select mailbox, ledger from address
-            where mailbox in (select s.mailbox from {set}) order by mailbox"
+            where mailbox in (select s.mailbox from {set}) order by mailbox",
+            " for update"
         );
         let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
         (self.locks(texts), set)
@@ -59,18 +53,11 @@ impl Tx {
     pub(super) fn locking_signups(&self, ids: &[SignupId]) -> (&'static str, Set) {
         let texts = locking!(
             "select mailbox, ledger from address where mailbox in
-              (select signup.mailbox from {set} join signup on signup.id = s.id) order by mailbox"
+              (select signup.mailbox from {set} join signup on signup.id = s.id) order by mailbox",
+            " for update"
         );
         let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
         (self.locks(texts), set)
-    }
-
-    fn locks(&self, (sqlite, postgres): (&'static str, &'static str)) -> &'static str {
-        match self {
-            // The transaction holds the one write lock that there is.
-            Tx::Sqlite(_) => sqlite,
-            Tx::Postgres(_) => postgres,
-        }
     }
 
     /// Locks known mailboxes in the order of their keys, whatever their ledgers say.

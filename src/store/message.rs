@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::address::ledgers;
-use super::set::Set;
+use super::set::{Rows, Set};
 use super::signup::{WithAll, with_all};
 use super::subscriber::{Subscriber, subscribers};
 use super::types::{document, keyed, named, parsed};
@@ -95,6 +95,10 @@ impl Message {
             settled_at: row.15,
         })
     }
+
+    pub(super) fn read_all(rows: &Rows) -> Result<Vec<Self>, Error> {
+        rows.read()?.into_iter().map(Self::read).collect()
+    }
 }
 
 /// The token and end of a claim.
@@ -133,7 +137,7 @@ pub struct Picked {
     pub ledgers: BTreeMap<Keyed, Ledger>,
     /// The signups that they answer.
     pub signups: WithAll,
-    /// To whom they go.
+    /// To whom those go that are not confirmations: of these the signup says it.
     pub people: Vec<Subscriber>,
 }
 
@@ -179,33 +183,16 @@ impl Tx {
         })
     }
 
-    /// Picks mails that are due, oldest first, passing over those that another process is picking.
-    pub async fn pick_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Message>, Error> {
-        const SQLITE: &str = "select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at,
-              attempts, ambiguous, lost, pinned, outcome, settled_at
-            from message where state = 'queued' and due_at <= $1 order by due_at limit $2";
-        const POSTGRES: &str = "select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at,
-              attempts, ambiguous, lost, pinned, outcome, settled_at
-            from message where state = 'queued' and due_at <= $1 order by due_at limit $2 for update skip locked";
-        let sql = match self {
-            Tx::Sqlite(_) => SQLITE,
-            Tx::Postgres(_) => POSTGRES,
-        };
-        let rows: Vec<MessageRow> = on!(self, |conn| sqlx::query_as(sql)
-            .bind(now)
-            .bind(limit)
-            .fetch_all(conn)
-            .await?);
-        rows.into_iter().map(Message::read).collect()
-    }
-
     /// Locks the mailboxes of mails that answer signups, in the order of their keys, and returns all that deciding about
     /// picked mails rests on.
     pub async fn lock_picked(&mut self, picked: &[Message]) -> Result<Picked, Error> {
         let of_signups = picked.iter().filter(|message| message.signup.is_some());
         let mailboxes = of_signups.map(|message| message.mailbox).collect();
         let signups: Vec<_> = picked.iter().filter_map(|m| m.signup).collect();
-        let people: Vec<_> = picked.iter().map(|m| m.subscriber).collect();
+        let others = picked
+            .iter()
+            .filter(|m| m.kind != MessageKind::Confirmation);
+        let people: Vec<_> = others.map(|m| m.subscriber).collect();
         let [signups, lists, subscriptions] = with_all(&signups);
         let asked = [
             self.locking(&mailboxes),

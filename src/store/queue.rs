@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::message::{Message, MessageRow};
 use super::set::Set;
-use super::{COUNTED, Error, Tx, on};
+use super::{COUNTED, Error, Tx, locking, on};
 use crate::domain::delivery::retry::LOST_CLAIMS;
 use crate::domain::id::{MessageId, SignupId};
 use crate::domain::time::Timestamp;
@@ -20,39 +20,53 @@ pub struct Back {
     pub due_at: Timestamp,
 }
 
+fn freeing(ended_by: Timestamp) -> (&'static str, Set) {
+    const SQL: &str = "update message set lost = lost + 1, claim = null, lease_until = null,
+          state = case when lost + 1 < (select s.too_often from {set}) then 'queued' else 'quarantined' end
+        where state = 'claimed' and lease_until <= (select s.ended_by from {set})
+        returning id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at, attempts, ambiguous,
+          lost, pinned, outcome, settled_at";
+    let set = Set::new()
+        .time("ended_by", [ended_by])
+        .int("too_often", [LOST_CLAIMS]);
+    (SQL, set)
+}
+
 impl Tx {
-    /// Frees the claims whose lease has ended, or all of them, and returns their mails: those that were lost too often are
-    /// set aside, the others are queued.
+    /// Frees every claim and returns its mails, as [`Tx::free_and_pick`] does.
     ///
-    /// All may be freed only by a daemon that knows itself alone, as the lock on a SQLite file proves.
-    pub async fn free_claims(
+    /// Only a daemon that knows itself alone may do so, as the lock on a SQLite file proves.
+    pub async fn free_all_claims(&mut self) -> Result<Vec<Message>, Error> {
+        let [freed] = self
+            .ask([freeing(Timestamp::from_micros(i64::MAX))])
+            .await?;
+        Message::read_all(&freed)
+    }
+
+    /// Frees the claims whose lease had ended by a time, then picks mails that are due, oldest first, passing over those that
+    /// another process is picking; returns both. Of the freed mails those that were lost too often are set aside, the
+    /// others are queued.
+    pub async fn free_and_pick(
         &mut self,
-        ended_by: Option<Timestamp>,
-    ) -> Result<Vec<Message>, Error> {
-        const ENDED: &str = "update message set lost = lost + 1, claim = null, lease_until = null,
-              state = case when lost + 1 < $1 then 'queued' else 'quarantined' end
-            where state = 'claimed' and lease_until <= $2
-            returning id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at, attempts, ambiguous,
-              lost, pinned, outcome, settled_at";
-        const ALL: &str = "update message set lost = lost + 1, claim = null, lease_until = null,
-              state = case when lost + 1 < $1 then 'queued' else 'quarantined' end
-            where state = 'claimed'
-            returning id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at, attempts, ambiguous,
-              lost, pinned, outcome, settled_at";
-        let rows: Vec<MessageRow> = on!(self, |conn| match ended_by {
-            Some(now) =>
-                sqlx::query_as(ENDED)
-                    .bind(LOST_CLAIMS)
-                    .bind(now)
-                    .fetch_all(conn)
-                    .await?,
-            None =>
-                sqlx::query_as(ALL)
-                    .bind(LOST_CLAIMS)
-                    .fetch_all(conn)
-                    .await?,
-        });
-        rows.into_iter().map(Message::read).collect()
+        ended_by: Timestamp,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<(Vec<Message>, Vec<Message>), Error> {
+        let asked = [freeing(ended_by), self.picking(now, limit)];
+        let [freed, picked] = self.ask(asked).await?;
+        Ok((Message::read_all(&freed)?, Message::read_all(&picked)?))
+    }
+
+    fn picking(&self, now: Timestamp, limit: i64) -> (&'static str, Set) {
+        let texts = locking!(
+            "select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at,
+              attempts, ambiguous, lost, pinned, outcome, settled_at
+            from message where state = 'queued' and due_at <= (select s.now from {set})
+            order by due_at limit (select s.most from {set})",
+            " for update skip locked"
+        );
+        let set = Set::new().time("now", [now]).int("most", [limit]);
+        (self.locks(texts), set)
     }
 
     /// Gives claimed mails back to the queue, where the claim still holds.

@@ -68,7 +68,8 @@ both!(
         app.sign_up("anna@example.org", &["weekly"]).await;
         let pool = &app.flows.pool;
         let mut tx = pool.begin().await.unwrap();
-        let mails = tx.pick_due(app.flows.clock.now(), 1).await.unwrap();
+        let now = app.flows.clock.now();
+        let (_, mails) = tx.free_and_pick(now, now, 1).await.unwrap();
         drop(tx);
         assert_eq!(mails.len(), 1);
         let twice = async || -> Result<(), Error> {
