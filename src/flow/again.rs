@@ -5,12 +5,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::signup::{Request, write};
+use super::signup::{Request, sign_up};
 use super::space::Need;
 use super::view::{SignupView, look};
 use super::work::Work;
 use super::{Error, Flows};
-use crate::clock::random;
 use crate::domain::address::Address;
 use crate::domain::consent::Network;
 use crate::domain::delivery::About;
@@ -82,14 +81,6 @@ pub async fn again(flows: &Arc<Flows>, id: SignupId) -> Result<Outcome, Error> {
         idempotency: None,
         again_of: Some(id),
     };
-    let events = write(
-        flows,
-        &mut tx,
-        now,
-        &[(SignupId::new(now, random()), &request)],
-    )
-    .await?;
-    tx.commit().await?;
-    flows.happened(&events);
+    sign_up(flows.clone(), tx, [request].into()).await?;
     Ok(Outcome::OnItsWay(view))
 }

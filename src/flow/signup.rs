@@ -1,6 +1,6 @@
 //! A signup is accepted: written down with its mail and its event, the same way whatever is known of the address.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use crate::domain::pepper::Keyed;
 use crate::domain::signup::SignupState;
 use crate::domain::time::Timestamp;
 use crate::store::idempotency;
-use crate::store::signup::Signup;
+use crate::store::signup::{Begun, Signup};
 use crate::store::subscriber::Subscriber;
 use crate::store::{Error, Tx};
 
@@ -65,106 +65,127 @@ pub enum Outcome {
 /// When the database refuses; then none is accepted.
 pub async fn sign_up(
     flows: Arc<Flows>,
-    mut tx: Tx,
+    tx: Tx,
     batch: Arc<[Request]>,
 ) -> Result<Vec<Outcome>, Error> {
     let now = flows.clock.now();
     let ids: Vec<SignupId> = batch.iter().map(|_| SignupId::new(now, random())).collect();
-    let outcomes = remember(&mut tx, now, &batch, &ids).await?;
-    let fresh: Vec<(SignupId, &Request)> = ids
-        .iter()
-        .zip(batch.iter())
-        .zip(&outcomes)
-        .filter(|((id, _), outcome)| **outcome == Outcome::Accepted(**id))
-        .map(|(pair, _)| (*pair.0, pair.1))
-        .collect();
-    let events = match fresh.as_slice() {
-        [] => Vec::new(),
-        fresh => write(&flows, &mut tx, now, fresh).await?,
-    };
-    tx.commit().await?;
-    flows.happened(&events);
-    Ok(outcomes)
-}
-
-/// Answers what was asked before under the same key; everything else is accepted under its new id.
-async fn remember(
-    tx: &mut Tx,
-    now: Timestamp,
-    batch: &[Request],
-    ids: &[SignupId],
-) -> Result<Vec<Outcome>, Error> {
-    let mut known: BTreeMap<Keyed, idempotency::Request> = BTreeMap::new();
-    for (request, id) in batch.iter().zip(ids) {
+    // Who came first under each key: of these, and before.
+    let (mut first, mut earlier) = (BTreeMap::new(), BTreeMap::new());
+    for (request, id) in batch.iter().zip(&ids) {
         if let Some((key, fingerprint)) = request.idempotency {
-            known.entry(key).or_insert(idempotency::Request {
+            let signup = *id;
+            first.entry(key).or_insert(idempotency::Request {
                 key,
                 fingerprint,
-                signup: *id,
+                signup,
             });
         }
     }
-    if !known.is_empty() {
-        let requests: Vec<_> = known.values().copied().collect();
-        for earlier in tx.remember(&requests, now).await? {
-            known.insert(earlier.key, earlier);
+    let mut begun = Some(tx);
+    loop {
+        let answered = |key: &Keyed| earlier.get(key).or_else(|| first.get(key));
+        let asked = ids.iter().copied().zip(batch.iter());
+        let outcomes: Vec<_> = asked
+            .clone()
+            .map(|(id, request)| outcome(id, request, answered))
+            .collect();
+        let fresh: Vec<_> = asked
+            .zip(&outcomes)
+            .filter(|((id, _), outcome)| **outcome == Outcome::Accepted(*id))
+            .map(|(asked, _)| asked)
+            .collect();
+        if fresh.is_empty() {
+            return Ok(outcomes);
+        }
+        let mut tx = match begun.take() {
+            Some(tx) => tx,
+            None => flows.pool.begin().await?,
+        };
+        let who = Who::of(&flows, now, &fresh);
+        let requests: Vec<_> = first.values().copied().collect();
+        match tx.begin_signups(&requests, &who.people, now).await? {
+            Begun::New(subscribers) => {
+                let events = write(&flows, &mut tx, now, &fresh, &who, &subscribers).await?;
+                tx.commit().await?;
+                flows.happened(&events);
+                return Ok(outcomes);
+            }
+            // This transaction is given up: a repeat makes nobody, its subscriber may have been erased since.
+            Begun::Repeated(found) => {
+                for request in found {
+                    first.remove(&request.key);
+                    earlier.insert(request.key, request);
+                }
+            }
         }
     }
-    let outcome = |(request, id): (&Request, &SignupId)| match request.idempotency {
-        None => Outcome::Accepted(*id),
-        Some((key, fingerprint)) => match known.get(&key) {
+}
+
+/// Answers what was asked before under the same key; everything else is accepted under its new id.
+fn outcome<'r>(
+    id: SignupId,
+    request: &Request,
+    answered: impl Fn(&Keyed) -> Option<&'r idempotency::Request>,
+) -> Outcome {
+    match request.idempotency {
+        None => Outcome::Accepted(id),
+        Some((key, fingerprint)) => match answered(&key) {
             Some(first) if first.fingerprint == fingerprint => Outcome::Accepted(first.signup),
             _ => Outcome::KeyReused,
         },
-    };
-    Ok(batch.iter().zip(ids).map(outcome).collect())
+    }
 }
 
-/// Writes new signups: the same statements and rows for every address. Returns what happens with the commit.
-pub(super) async fn write(
-    flows: &Flows,
-    tx: &mut Tx,
-    now: Timestamp,
-    fresh: &[(SignupId, &Request)],
-) -> Result<Vec<Event>, Error> {
-    let pepper = &flows.keys().pepper;
-    let mailboxes: Vec<Keyed> = fresh
-        .iter()
-        .map(|(_, r)| pepper.mailbox(&r.email))
-        .collect();
-    let locks: BTreeSet<Keyed> = mailboxes.iter().copied().collect();
-    tx.lock_or_make_mailboxes(&locks).await?;
+/// Who signs up.
+struct Who {
+    /// The mailbox, sender and identity of each signup.
+    of_each: Vec<(Keyed, (SenderId, Keyed))>,
+    /// Everybody once, as if new.
+    people: Vec<Subscriber>,
+}
 
-    let mut people: BTreeMap<(SenderId, Keyed), Subscriber> = BTreeMap::new();
-    let mut identities = Vec::with_capacity(fresh.len());
-    for ((_, request), mailbox) in fresh.iter().zip(&mailboxes) {
-        let identity = pepper.identity(&request.sender, &request.email);
-        identities.push((request.sender.clone(), identity));
-        people
-            .entry((request.sender.clone(), identity))
-            .or_insert_with(|| Subscriber {
+impl Who {
+    fn of(flows: &Flows, now: Timestamp, fresh: &[(SignupId, &Request)]) -> Self {
+        let pepper = &flows.keys().pepper;
+        let mut of_each = Vec::with_capacity(fresh.len());
+        let mut people = BTreeMap::new();
+        for (_, request) in fresh {
+            let mailbox = pepper.mailbox(&request.email);
+            let identity = pepper.identity(&request.sender, &request.email);
+            let who = (request.sender.clone(), identity);
+            of_each.push((mailbox, who.clone()));
+            people.entry(who).or_insert_with(|| Subscriber {
                 id: SubscriberId::new(now, random()),
                 sender: request.sender.clone(),
                 identity,
-                mailbox: *mailbox,
+                mailbox,
                 email: request.email.as_str().to_owned(),
                 locale: request.locale.clone(),
                 created_at: now,
             });
+        }
+        Self {
+            of_each,
+            people: people.into_values().collect(),
+        }
     }
-    let people: Vec<Subscriber> = people.into_values().collect();
-    let subscribers: BTreeMap<(SenderId, Keyed), SubscriberId> = tx
-        .make_subscribers(&people)
-        .await?
-        .into_iter()
-        .map(|(sender, identity, id)| ((sender, identity), id))
-        .collect();
+}
 
+/// Writes new signups: the same statements and rows for every address. Returns what happens with the commit.
+async fn write(
+    flows: &Flows,
+    tx: &mut Tx,
+    now: Timestamp,
+    fresh: &[(SignupId, &Request)],
+    who: &Who,
+    subscribers: &BTreeMap<(SenderId, Keyed), SubscriberId>,
+) -> Result<Vec<Event>, Error> {
     let (mut signups, mut lists) = (Vec::new(), Vec::new());
     let (mut mails, mut events) = (Vec::new(), Vec::new());
-    for (((id, request), mailbox), identity) in fresh.iter().zip(&mailboxes).zip(&identities) {
+    for ((id, request), (mailbox, who)) in fresh.iter().zip(&who.of_each) {
         let subscriber = *subscribers
-            .get(identity)
+            .get(who)
             .ok_or_else(|| Error::corrupt("a subscriber was not written"))?;
         signups.push(Signup {
             id: *id,

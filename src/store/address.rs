@@ -11,24 +11,19 @@ use crate::domain::id::{SignupId, SubscriptionId};
 use crate::domain::limits::Ledger;
 use crate::domain::pepper::Keyed;
 
-impl Tx {
-    /// Locks mailboxes in the order of their keys, making those that are new.
-    pub async fn lock_or_make_mailboxes(
-        &mut self,
-        mailboxes: &BTreeSet<Keyed>,
-    ) -> Result<(), Error> {
-        const SQL: &str = "insert into address (mailbox, ledger)
-            select mailbox, ledger from {set} where true order by n
-            on conflict (mailbox) do update set ledger = address.ledger";
-        let set = Set::new()
-            .bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()))
-            .json(
-                "ledger",
-                mailboxes.iter().map(|_| document(&Ledger::default())),
-            );
-        self.write(SQL, set).await
-    }
+/// Returns the statement that locks mailboxes in the order of their keys, making those that are new, for [`Tx::ask`].
+pub(super) fn locking_or_making(mailboxes: &BTreeSet<Keyed>) -> (&'static str, Set) {
+    const SQL: &str = "insert into address (mailbox, ledger)
+        select mailbox, ledger from {set} where true order by n
+        on conflict (mailbox) do update set ledger = address.ledger";
+    let ledgers = mailboxes.iter().map(|_| document(&Ledger::default()));
+    let set = Set::new()
+        .bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()))
+        .json("ledger", ledgers);
+    (SQL, set)
+}
 
+impl Tx {
     /// Locks known mailboxes in the order of their keys and reads their ledgers.
     pub async fn lock_mailboxes(
         &mut self,

@@ -20,35 +20,31 @@ pub struct Request {
     pub signup: SignupId,
 }
 
+fn set_of(requests: &[Request]) -> Set {
+    Set::new()
+        .bytes("request", requests.iter().map(|r| r.key.0.to_vec()))
+        .uuid("signup", requests.iter().map(|r| r.signup.0))
+}
+
+/// Returns the statement that writes requests which are new, in the order of their keys, for [`Tx::ask`]: it gives a row for
+/// each of these. A request of another process that is not yet committed is waited for.
+pub(super) fn remembering(requests: &[Request], at: Timestamp) -> (&'static str, Set) {
+    const SQL: &str = "insert into idempotency (request, fingerprint, signup, created_at)
+        select request, fingerprint, signup, created_at from {set} where true order by n
+        on conflict (request) do nothing returning request";
+    let fingerprints = requests.iter().map(|r| r.fingerprint.0.to_vec());
+    let set = set_of(requests)
+        .bytes("fingerprint", fingerprints)
+        .time("created_at", requests.iter().map(|_| at));
+    (SQL, set)
+}
+
 impl Tx {
-    /// Writes requests that are new, in the order of their keys, and returns those that were there before.
-    ///
-    /// A request of another process that is not yet committed is waited for.
-    pub async fn remember(
-        &mut self,
-        requests: &[Request],
-        at: Timestamp,
-    ) -> Result<Vec<Request>, Error> {
-        const INSERT: &str = "insert into idempotency (request, fingerprint, signup, created_at)
-            select request, fingerprint, signup, created_at from {set} where true order by n
-            on conflict (request) do nothing returning request";
-        const SELECT: &str = "select i.request, i.fingerprint, i.signup
+    /// Returns the requests that came earlier under these keys.
+    pub(super) async fn earlier(&mut self, requests: &[Request]) -> Result<Vec<Request>, Error> {
+        const SQL: &str = "select i.request, i.fingerprint, i.signup
             from {set} join idempotency i on i.request = s.request where i.signup <> s.signup";
-        let set = || {
-            Set::new()
-                .bytes("request", requests.iter().map(|r| r.key.0.to_vec()))
-                .bytes(
-                    "fingerprint",
-                    requests.iter().map(|r| r.fingerprint.0.to_vec()),
-                )
-                .uuid("signup", requests.iter().map(|r| r.signup.0))
-                .time("created_at", requests.iter().map(|_| at))
-        };
-        let written: Vec<(Vec<u8>,)> = self.rows(INSERT, set()).await?;
-        if written.len() == requests.len() {
-            return Ok(Vec::new());
-        }
-        let rows: Vec<(Vec<u8>, Vec<u8>, Uuid)> = self.rows(SELECT, set()).await?;
+        let rows: Vec<(Vec<u8>, Vec<u8>, Uuid)> = self.rows(SQL, set_of(requests)).await?;
         rows.into_iter()
             .map(|(key, fingerprint, signup)| {
                 Ok(Request {

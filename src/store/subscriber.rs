@@ -117,37 +117,28 @@ pub(super) fn subscribers(ids: &[SubscriberId]) -> (&'static str, Set) {
     (SQL, Set::new().uuid("id", ids.iter().map(|id| id.0)))
 }
 
-impl Tx {
-    /// Makes the subscribers that are new and returns the id of each, in any order.
-    ///
-    /// Known or new, every subscriber costs one row written: the statement tells nobody which it was.
-    pub async fn make_subscribers(
-        &mut self,
-        subscribers: &[Subscriber],
-    ) -> Result<Vec<(SenderId, Keyed, SubscriberId)>, Error> {
-        const SQL: &str = "insert into subscriber (id, sender, identity, mailbox, email, locale, created_at)
-            select id, sender, identity, mailbox, email, locale, created_at from {set} where true order by n
-            on conflict (sender, identity) do update set identity = excluded.identity
-            returning sender, identity, id";
-        let set = Set::new()
-            .uuid("id", subscribers.iter().map(|s| s.id.0))
-            .text("sender", subscribers.iter().map(|s| s.sender.to_string()))
-            .bytes(
-                "identity",
-                subscribers.iter().map(|s| s.identity.0.to_vec()),
-            )
-            .bytes("mailbox", subscribers.iter().map(|s| s.mailbox.0.to_vec()))
-            .text("email", subscribers.iter().map(|s| s.email.clone()))
-            .text("locale", subscribers.iter().map(|s| s.locale.to_string()))
-            .time("created_at", subscribers.iter().map(|s| s.created_at));
-        let rows: Vec<(String, Vec<u8>, Uuid)> = self.rows(SQL, set).await?;
-        rows.into_iter()
-            .map(|(sender, identity, id)| {
-                Ok((parsed(&sender)?, keyed(identity)?, SubscriberId(id)))
-            })
-            .collect()
-    }
+/// Returns the statement that makes the subscribers that are new, for [`Tx::ask`]: it gives sender, identity and id of each,
+/// in any order.
+///
+/// Known or new, every subscriber costs one row written: the statement tells nobody which it was.
+pub(super) fn making(subscribers: &[Subscriber]) -> (&'static str, Set) {
+    const SQL: &str = "insert into subscriber (id, sender, identity, mailbox, email, locale, created_at)
+        select id, sender, identity, mailbox, email, locale, created_at from {set} where true order by n
+        on conflict (sender, identity) do update set identity = excluded.identity
+        returning sender, identity, id";
+    let identities = subscribers.iter().map(|s| s.identity.0.to_vec());
+    let set = Set::new()
+        .uuid("id", subscribers.iter().map(|s| s.id.0))
+        .text("sender", subscribers.iter().map(|s| s.sender.to_string()))
+        .bytes("identity", identities)
+        .bytes("mailbox", subscribers.iter().map(|s| s.mailbox.0.to_vec()))
+        .text("email", subscribers.iter().map(|s| s.email.clone()))
+        .text("locale", subscribers.iter().map(|s| s.locale.to_string()))
+        .time("created_at", subscribers.iter().map(|s| s.created_at));
+    (SQL, set)
+}
 
+impl Tx {
     /// Returns subscribers by id.
     pub async fn subscribers(&mut self, ids: &[SubscriberId]) -> Result<Vec<Subscriber>, Error> {
         let [rows] = self.ask([subscribers(ids)]).await?;

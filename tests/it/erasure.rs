@@ -7,6 +7,7 @@ use confirmd::background::fold::Fold;
 use confirmd::domain::address::Address;
 use confirmd::domain::consent::{Action, Consent, Network};
 use confirmd::domain::delivery::About;
+use confirmd::domain::pepper::Keyed;
 use confirmd::flow::erase::erase;
 use confirmd::flow::signup::{Outcome, Request, sign_up};
 
@@ -213,6 +214,47 @@ both!(a_hold_outlives_erasure, |db| {
     let signup = app.sign_up(email, &["weekly"]).await;
     app.deliver().await;
     assert_eq!(app.outcome(&signup).await, "withheld weekly=withheld");
+});
+
+both!(a_repeat_for_somebody_who_was_erased_makes_nobody, |db| {
+    let app = TestApp::start(db).await;
+    let emails = ["gone@example.org", "known@example.org", "new@example.org"];
+    let [gone, known, new] = emails;
+    let under = |email: &str, key: u8, body: u8| Request {
+        idempotency: Some((Keyed([key; 16]), Keyed([body; 16]))),
+        ..requests(&app, &[email.to_owned()]).remove(0)
+    };
+    let together = async |batch: &[Request]| {
+        let tx = app.flows.pool.begin().await.expect("begun");
+        let done = sign_up(app.flows.clone(), tx, batch.into()).await;
+        done.expect("answered")
+    };
+    let first = together(&[under(gone, 1, 1), under(known, 2, 2)]).await;
+    assert!(erase_at_acme(&app, gone).await);
+    // Repeats alone, then with one that is new and comes twice.
+    let rows = app.dump().await;
+    let repeats = [under(gone, 1, 1), under(known, 2, 2)];
+    assert_eq!(together(&repeats).await, first);
+    assert_eq!(app.dump().await, rows);
+    let batch = [
+        under(gone, 1, 1),
+        under(known, 2, 9),
+        under(new, 3, 3),
+        under(new, 3, 3),
+    ];
+    let done = together(&batch).await;
+    assert_eq!(done[..2], [first[0], Outcome::KeyReused]);
+    assert!(matches!(done[2], Outcome::Accepted(id) if Outcome::Accepted(id) != first[0]));
+    assert_eq!(done[3], done[2]);
+    let people = app.sql("select email from subscriber order by email").await;
+    assert_eq!(people, [known, new]);
+    assert_eq!(app.count("address").await, 2);
+    // Somebody who was erased may come back, beside the repeat of what was before.
+    let done = together(&[under(gone, 1, 1), under(gone, 4, 4)]).await;
+    assert_eq!(done[0], first[0]);
+    assert_ne!(done[1], first[0]);
+    assert_eq!(app.count("signup").await, 3);
+    assert_eq!(app.event_counts().await["signup.accepted"], 4);
 });
 
 /// The command, beside a running daemon.
