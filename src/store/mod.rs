@@ -100,7 +100,7 @@ impl Pool {
         })
     }
 
-    /// Begins a transaction that only reads, and never waits for a writer.
+    /// Begins a transaction that only reads, and never waits for a writer. Each statement sees what is committed by then.
     ///
     /// # Errors
     /// When the database cannot be reached.
@@ -108,7 +108,7 @@ impl Pool {
         Ok(match self {
             Pool::Sqlite { writer, reader } => {
                 writer.sound()?;
-                Tx::Sqlite(sqlite::Transaction::read(reader.begin().await?))
+                Tx::Sqlite(sqlite::Transaction::read(reader.acquire().await?))
             }
             Pool::Postgres(server) => Tx::Postgres(server.begin("begin read only").await?),
         })
@@ -122,7 +122,7 @@ impl Pool {
         const BEGIN: &str = "begin isolation level repeatable read read only";
         Ok(match self {
             Pool::Sqlite { reader, .. } => {
-                Tx::Sqlite(sqlite::Transaction::read(reader.begin().await?))
+                Tx::Sqlite(sqlite::Transaction::snapshot(reader.begin().await?))
             }
             Pool::Postgres(server) => Tx::Postgres(server.begin(BEGIN).await?),
         })

@@ -239,16 +239,19 @@ impl Tx {
         at: Timestamp,
     ) -> Result<Begun, Error> {
         let mailboxes = people.iter().map(|person| person.mailbox).collect();
-        let asked = [
-            remembering(requests, at),
-            locking_or_making(&mailboxes),
-            making(people),
-        ];
-        let [remembered, _, made] = self.ask(asked).await?;
-        let remembered: Vec<(Vec<u8>,)> = remembered.read()?;
-        if remembered.len() < requests.len() {
-            return Ok(Begun::Repeated(self.earlier(requests).await?));
-        }
+        let (lock, make) = (locking_or_making(&mailboxes), making(people));
+        let made = if requests.is_empty() {
+            let [_, made] = self.ask([lock, make]).await?;
+            made
+        } else {
+            let asked = [remembering(requests, at), lock, make];
+            let [remembered, _, made] = self.ask(asked).await?;
+            let remembered: Vec<(Vec<u8>,)> = remembered.read()?;
+            if remembered.len() < requests.len() {
+                return Ok(Begun::Repeated(self.earlier(requests).await?));
+            }
+            made
+        };
         let made: Vec<(String, Vec<u8>, Uuid)> = made.read()?;
         let made = made.into_iter().map(|(sender, identity, id)| {
             Ok(((parsed(&sender)?, keyed(identity)?), SubscriberId(id)))

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::TryStreamExt;
+use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Either, Executor, Sqlite, SqliteConnection};
@@ -90,15 +91,25 @@ pub struct Transaction {
 
 #[derive(Debug)]
 enum Held {
-    Reader(sqlx::Transaction<'static, Sqlite>),
+    Reader(PoolConnection<Sqlite>),
+    Snapshot(sqlx::Transaction<'static, Sqlite>),
     Writer(Writer),
 }
 
 impl Transaction {
-    /// Takes a transaction that reads.
-    pub(super) fn read(reader: sqlx::Transaction<'static, Sqlite>) -> Self {
+    /// Takes a connection that reads. Its statements need no transaction around them, whose begin and end would be two more
+    /// changes of threads each.
+    pub(super) fn read(reader: PoolConnection<Sqlite>) -> Self {
         Self {
             held: Held::Reader(reader),
+            waiting: Waiting::default(),
+        }
+    }
+
+    /// Takes a transaction whose statements see one moment.
+    pub(super) fn snapshot(reader: sqlx::Transaction<'static, Sqlite>) -> Self {
+        Self {
+            held: Held::Snapshot(reader),
             waiting: Waiting::default(),
         }
     }
@@ -150,8 +161,8 @@ impl Transaction {
 
     /// Commits.
     pub(super) async fn commit(mut self) -> Result<(), Error> {
-        if let Held::Reader(reader) = self.held {
-            return Ok(reader.commit().await?);
+        if let Held::Reader(_) | Held::Snapshot(_) = self.held {
+            return Ok(());
         }
         self.waiting.sql.push_str("commit");
         let Err(error) = self.flush().await else {
@@ -181,6 +192,7 @@ impl Held {
     fn connection(&mut self) -> Result<&mut SqliteConnection, Error> {
         match self {
             Held::Reader(reader) => Ok(reader),
+            Held::Snapshot(reader) => Ok(reader),
             Held::Writer(Writer { turn, .. }) => {
                 let turn = turn.as_deref_mut();
                 turn.ok_or_else(|| sqlx::Error::PoolClosed.into())
