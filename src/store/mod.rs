@@ -1,7 +1,7 @@
 //! The only SQL: one file per table family, one text per statement for both databases.
 //!
 //! [`Pool`] and [`Tx`] are closed enums. What differs between SQLite and PostgreSQL lives in five places: connecting
-//! ([`connect`]), beginning ([`Pool::begin`], [`sqlite`], [`postgres`]), locking and claiming ([`address`], [`message`]),
+//! ([`connect`]), beginning ([`Pool::begin`], [`sqlite`], [`postgres`]), locking and claiming ([`address`], [`queue`], [`message`]),
 //! waking ([`wake`]), and writing sets ([`set`]).
 #![expect(
     clippy::missing_errors_doc,
