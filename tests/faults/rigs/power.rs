@@ -1,6 +1,6 @@
 //! Power cuts under a SQLite file: the filesystem drops whatever was not synced.
 //!
-//! The program is stopped a moment before: a sync that is under way when the filesystem is shut down may return as if it had
+//! Every thread of the program is stopped a moment before: a sync that is under way when the filesystem is shut down may return as if it had
 //! been done (Linux 6.18: 49 of 300 did), and a machine without power answers nobody after that.
 
 use super::{HOME, PART, homes, load};
@@ -62,7 +62,7 @@ async fn home(plan: &Plan, chance: &mut Chance, cycles: usize) {
     for cycle in 0..cycles {
         let mut serving = world.serve().await;
         load(&world, chance, cycle, None).await;
-        serving.stop();
+        serving.freeze();
         disk.cut();
         serving.end();
         world.driver.at.send_replace(None);
@@ -90,7 +90,7 @@ async fn lying(plan: &Plan, chance: &mut Chance, lie: Lie) {
     }
     let mut serving = world.serve().await;
     load(&world, chance, 0, None).await;
-    serving.stop();
+    serving.freeze();
     disk.cut();
     serving.end();
     world.driver.at.send_replace(None);
