@@ -18,8 +18,8 @@ use crate::domain::locale::Locale;
 use crate::domain::pepper::Keyed;
 use crate::domain::signup::SignupState;
 use crate::domain::time::Timestamp;
-use crate::store::idempotency;
-use crate::store::signup::{Begun, Signup};
+use crate::store::idempotency::{self, Begun};
+use crate::store::signup::Signup;
 use crate::store::subscriber::Subscriber;
 use crate::store::{Error, Tx};
 

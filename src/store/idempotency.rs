@@ -1,11 +1,16 @@
-//! Requests that were answered, so that a repeat gets the same answer.
+//! Requests that were answered, so that a repeat gets the same answer: what every signup begins with.
+
+use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
+use super::address::locking_or_making;
 use super::set::Set;
-use super::types::keyed;
+use super::subscriber::{Subscriber, making};
+use super::types::{keyed, parsed};
 use super::{Error, Tx, on};
-use crate::domain::id::SignupId;
+use crate::domain::id::{SignupId, SubscriberId};
+use crate::domain::list::SenderId;
 use crate::domain::pepper::Keyed;
 use crate::domain::time::Timestamp;
 
@@ -20,6 +25,14 @@ pub struct Request {
     pub signup: SignupId,
 }
 
+/// What new signups begin with.
+pub enum Begun {
+    /// Nobody asked for any of them before: the subscriber of each sender and identity, known or new.
+    New(BTreeMap<(SenderId, Keyed), SubscriberId>),
+    /// These requests came earlier under the same keys. What was made for them must not stay.
+    Repeated(Vec<Request>),
+}
+
 fn set_of(requests: &[Request]) -> Set {
     Set::new()
         .bytes("request", requests.iter().map(|r| r.key.0.to_vec()))
@@ -28,7 +41,7 @@ fn set_of(requests: &[Request]) -> Set {
 
 /// Returns the statement that writes requests which are new, in the order of their keys, for [`Tx::ask`]: it gives a row for
 /// each of these. A request of another process that is not yet committed is waited for.
-pub(super) fn remembering(requests: &[Request], at: Timestamp) -> (&'static str, Set) {
+fn remembering(requests: &[Request], at: Timestamp) -> (&'static str, Set) {
     const SQL: &str = "insert into idempotency (request, fingerprint, signup, created_at)
         select request, fingerprint, signup, created_at from {set} where true order by n
         on conflict (request) do nothing returning request";
@@ -40,8 +53,36 @@ pub(super) fn remembering(requests: &[Request], at: Timestamp) -> (&'static str,
 }
 
 impl Tx {
+    /// Remembers requests, locks the mailboxes of people, and makes those people who are new.
+    pub async fn begin_signups(
+        &mut self,
+        requests: &[Request],
+        people: &[Subscriber],
+        at: Timestamp,
+    ) -> Result<Begun, Error> {
+        let mailboxes = people.iter().map(|person| person.mailbox).collect();
+        let (lock, make) = (locking_or_making(&mailboxes), making(people));
+        let made = if requests.is_empty() {
+            let [_, made] = self.ask([lock, make]).await?;
+            made
+        } else {
+            let asked = [remembering(requests, at), lock, make];
+            let [remembered, _, made] = self.ask(asked).await?;
+            let remembered: Vec<(Vec<u8>,)> = remembered.read()?;
+            if remembered.len() < requests.len() {
+                return Ok(Begun::Repeated(self.earlier(requests).await?));
+            }
+            made
+        };
+        let made: Vec<(String, Vec<u8>, Uuid)> = made.read()?;
+        let made = made.into_iter().map(|(sender, identity, id)| {
+            Ok(((parsed(&sender)?, keyed(identity)?), SubscriberId(id)))
+        });
+        Ok(Begun::New(made.collect::<Result<_, Error>>()?))
+    }
+
     /// Returns the requests that came earlier under these keys.
-    pub(super) async fn earlier(&mut self, requests: &[Request]) -> Result<Vec<Request>, Error> {
+    async fn earlier(&mut self, requests: &[Request]) -> Result<Vec<Request>, Error> {
         const SQL: &str = "select i.request, i.fingerprint, i.signup
             from {set} join idempotency i on i.request = s.request where i.signup <> s.signup";
         let rows: Vec<(Vec<u8>, Vec<u8>, Uuid)> = self.rows(SQL, set_of(requests)).await?;

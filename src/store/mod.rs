@@ -1,8 +1,8 @@
 //! The only SQL: one file per table family, one text per statement for both databases.
 //!
 //! [`Pool`] and [`Tx`] are closed enums. What differs between SQLite and PostgreSQL lives in five places: connecting
-//! ([`connect`]), beginning ([`Pool::begin`], [`sqlite`], [`postgres`]), locking and claiming ([`address`], [`queue`], [`message`]),
-//! waking ([`wake`]), and writing sets ([`set`]).
+//! ([`connect`]), beginning ([`Pool::begin`], [`sqlite`], [`postgres`]), locking and claiming ([`address`], [`queue`],
+//! [`message`]), waking ([`wake`]), and writing sets ([`set`]).
 #![expect(
     clippy::missing_errors_doc,
     reason = "every statement here fails in the ways that store::Error names, and in no other"

@@ -6,10 +6,9 @@ use serde_json::Value;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::address::{ledgers, locking_or_making};
-use super::idempotency::{Request, remembering};
+use super::address::ledgers;
 use super::set::{Rows, Set};
-use super::subscriber::{Subscriber, Subscription, making};
+use super::subscriber::Subscription;
 use super::types::{document, hash, keyed, named, parsed};
 use super::{Error, Tx};
 use crate::domain::consent::{Consent, Hash};
@@ -222,43 +221,7 @@ impl WithAll {
     }
 }
 
-/// What new signups begin with.
-pub enum Begun {
-    /// Nobody asked for any of them before: the subscriber of each sender and identity, known or new.
-    New(BTreeMap<(SenderId, Keyed), SubscriberId>),
-    /// These requests came earlier under the same keys. What was made for them must not stay.
-    Repeated(Vec<Request>),
-}
-
 impl Tx {
-    /// Remembers requests, locks the mailboxes of people, and makes those people who are new.
-    pub async fn begin_signups(
-        &mut self,
-        requests: &[Request],
-        people: &[Subscriber],
-        at: Timestamp,
-    ) -> Result<Begun, Error> {
-        let mailboxes = people.iter().map(|person| person.mailbox).collect();
-        let (lock, make) = (locking_or_making(&mailboxes), making(people));
-        let made = if requests.is_empty() {
-            let [_, made] = self.ask([lock, make]).await?;
-            made
-        } else {
-            let asked = [remembering(requests, at), lock, make];
-            let [remembered, _, made] = self.ask(asked).await?;
-            let remembered: Vec<(Vec<u8>,)> = remembered.read()?;
-            if remembered.len() < requests.len() {
-                return Ok(Begun::Repeated(self.earlier(requests).await?));
-            }
-            made
-        };
-        let made: Vec<(String, Vec<u8>, Uuid)> = made.read()?;
-        let made = made.into_iter().map(|(sender, identity, id)| {
-            Ok(((parsed(&sender)?, keyed(identity)?), SubscriberId(id)))
-        });
-        Ok(Begun::New(made.collect::<Result<_, Error>>()?))
-    }
-
     /// Writes new signups.
     pub async fn add_signups(&mut self, rows: &[Signup]) -> Result<(), Error> {
         const SQL: &str =

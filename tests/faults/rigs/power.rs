@@ -1,7 +1,7 @@
 //! Power cuts under a SQLite file: the filesystem drops whatever was not synced.
 //!
-//! Every thread of the program is stopped a moment before: a sync that is under way when the filesystem is shut down may return as if it had
-//! been done (Linux 6.18: 49 of 300 did), and a machine without power answers nobody after that.
+//! Every thread of the program stands still a moment before: a sync that is under way when the filesystem is shut down may
+//! return as if it had been done (Linux 6.18: 49 of 300 did), and a machine without power answers nobody after that.
 
 use super::{HOME, PART, homes, load};
 use crate::disk::Disk;

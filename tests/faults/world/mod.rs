@@ -72,18 +72,13 @@ impl Serving {
         self.daemon.child.wait().expect("it has ended");
     }
 
-    /// Stops it where it is: none of its threads comes back from the system call that it is in.
-    pub fn stop(&self) {
+    /// Stops it where it is. No thread of it runs when this returns.
+    pub fn freeze(&self) {
         let its = i32::try_from(self.daemon.child.id()).expect("a small number");
         #[expect(unsafe_code, reason = "the standard library only kills")]
         // SAFETY: kill touches no memory; the child was not waited for, so that the number is still its own.
         let stopped = unsafe { libc::kill(its, libc::SIGSTOP) };
         assert_eq!(stopped, 0, "it lives");
-    }
-
-    /// Stops it where it is. No thread of it runs when this returns.
-    pub fn freeze(&self) {
-        self.stop();
         let threads = format!("/proc/{}/task", self.daemon.child.id());
         let running = || {
             let threads = std::fs::read_dir(&threads).expect("it lives");
