@@ -72,13 +72,18 @@ impl Serving {
         self.daemon.child.wait().expect("it has ended");
     }
 
-    /// Stops it where it is. No thread of it runs when this returns.
-    pub fn freeze(&self) {
+    /// Stops it. Each of its threads goes on until it takes notice, which on a busy machine may be after this returns.
+    pub fn stop(&self) {
         let its = i32::try_from(self.daemon.child.id()).expect("a small number");
         #[expect(unsafe_code, reason = "the standard library only kills")]
         // SAFETY: kill touches no memory; the child was not waited for, so that the number is still its own.
         let stopped = unsafe { libc::kill(its, libc::SIGSTOP) };
         assert_eq!(stopped, 0, "it lives");
+    }
+
+    /// Stops it where it is. No thread of it runs when this returns.
+    pub fn freeze(&self) {
+        self.stop();
         let threads = format!("/proc/{}/task", self.daemon.child.id());
         let running = || {
             let threads = std::fs::read_dir(&threads).expect("it lives");
@@ -90,7 +95,9 @@ impl Serving {
                 !rest.is_empty() && !rest.starts_with('T')
             })
         };
+        let end = Instant::now() + PATIENCE;
         while running() {
+            assert!(Instant::now() < end, "some thread of it does not stop");
             std::thread::yield_now();
         }
     }
