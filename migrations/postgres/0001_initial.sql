@@ -126,9 +126,11 @@ create table event (
     signup     uuid,
     message    uuid,
     leaf       bytea not null,               -- the bytes that the trail hashes; the columns before are copies of what they say
-    seq        bigint unique
+    seq        bigint
 ) with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 10000,
     autovacuum_vacuum_cost_limit = 2000, vacuum_index_cleanup = on);
+-- Those without a number stand in no index of numbers: they would be written there and become waste at once.
+create unique index event_seq on event (seq) where seq is not null;
 create index event_unsequenced on event (ord) where seq is null;
 create index event_subscriber on event (subscriber) where subscriber is not null;
 

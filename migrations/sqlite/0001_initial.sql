@@ -110,7 +110,7 @@ create index message_subscriber on message (subscriber);
 
 -- What happened, in the order in which it was written (ord) and, once sequenced, in the order of the trail (seq).
 create table event (
-    ord        integer primary key autoincrement,
+    ord        integer primary key,
     id         blob not null unique,
     type       text not null,
     time       integer not null,
@@ -120,8 +120,10 @@ create table event (
     signup     blob,
     message    blob,
     leaf       blob not null,                -- the bytes that the trail hashes; the columns before are copies of what they say
-    seq        integer unique
+    seq        integer
 ) strict;
+-- Those without a number stand in no index of numbers: they would be written there and taken out again.
+create unique index event_seq on event (seq) where seq is not null;
 create index event_unsequenced on event (ord) where seq is null;
 create index event_subscriber on event (subscriber) where subscriber is not null;
 
@@ -186,7 +188,8 @@ create index checkpoint_size on checkpoint (size, epoch);
 create index checkpoint_stamped on checkpoint (signed_at) where stamp is not null;
 
 -- The personal facts behind events, in parts. The event holds a commitment to each, so that a part can be erased and
--- the rest still verifies. The parts about a subscriber are found by the subscriber's events.
+-- the rest still verifies. The parts about a subscriber are found by the subscriber's events. Parts are wide and added at
+-- the end, so they stand in rows of their own beside the key: within the key each new page would be made of three old ones.
 create table evidence (
     event      blob not null,
     part       text not null check (part in ('address', 'wording', 'form', 'mail', 'request', 'network')),
@@ -195,7 +198,7 @@ create table evidence (
     body       text not null,
     kept_at    integer not null,
     primary key (event, part)
-) strict, without rowid;
+) strict;
 create index evidence_network on evidence (kept_at) where part = 'network';
 
 -- What lists and senders said, by hash; words that were ever in force; the revision in force.
