@@ -188,8 +188,7 @@ create index checkpoint_size on checkpoint (size, epoch);
 create index checkpoint_stamped on checkpoint (signed_at) where stamp is not null;
 
 -- The personal facts behind events, in parts. The event holds a commitment to each, so that a part can be erased and
--- the rest still verifies. The parts about a subscriber are found by the subscriber's events. Parts are wide and added at
--- the end, so they stand in rows of their own beside the key: within the key each new page would be made of three old ones.
+-- the rest still verifies. The parts about a subscriber are found by the subscriber's events.
 create table evidence (
     event      blob not null,
     part       text not null check (part in ('address', 'wording', 'form', 'mail', 'request', 'network')),
@@ -198,7 +197,7 @@ create table evidence (
     body       text not null,
     kept_at    integer not null,
     primary key (event, part)
-) strict;
+) strict, without rowid;
 create index evidence_network on evidence (kept_at) where part = 'network';
 
 -- What lists and senders said, by hash; words that were ever in force; the revision in force.
