@@ -54,8 +54,7 @@ async fn home(plan: &Plan, chance: &mut Chance, net: &Net, cycles: usize, contro
         fault.strike(net, port);
         world.accepted((cycle + 1) * PART).await;
         let tried = async |world: &World| match fault {
-            // Not all of them: where one segment is lost ten times in a row, TCP waits for minutes.
-            Fault::Loss => world.home.count(UNTRIED).await <= PART / 2,
+            Fault::Loss => world.home.count(UNTRIED).await == 0,
             Fault::Reset | Fault::Hole => {
                 let none_left = world.home.count(UNTRIED).await == 0;
                 none_left || world.home.count(PUT_OFF).await > before
