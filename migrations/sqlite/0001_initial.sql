@@ -5,7 +5,9 @@
 -- ledger holds what the limits on confirmation mails rest on. No address is readable here.
 create table address (
     mailbox    blob primary key check (length(mailbox) = 16),
-    ledger     text not null
+    ledger     text,                         -- none while it would hold the first mail alone
+    first_mail blob,                         -- none once there is a ledger
+    check ((ledger is null) = (first_mail is not null))
 ) strict, without rowid;
 
 -- One address at one sender.
@@ -188,7 +190,8 @@ create index checkpoint_size on checkpoint (size, epoch);
 create index checkpoint_stamped on checkpoint (signed_at) where stamp is not null;
 
 -- The personal facts behind events, in parts. The event holds a commitment to each, so that a part can be erased and
--- the rest still verifies. The parts about a subscriber are found by the subscriber's events.
+-- the rest still verifies. The parts about a subscriber are found by the subscriber's events. Parts are wide and added at
+-- the end, so they stand in rows of their own beside the key: within the key each new page would be made of three old ones.
 create table evidence (
     event      blob not null,
     part       text not null check (part in ('address', 'wording', 'form', 'mail', 'request', 'network')),
@@ -197,7 +200,7 @@ create table evidence (
     body       text not null,
     kept_at    integer not null,
     primary key (event, part)
-) strict, without rowid;
+) strict;
 create index evidence_network on evidence (kept_at) where part = 'network';
 
 -- What lists and senders said, by hash; words that were ever in force; the revision in force.

@@ -1,6 +1,6 @@
 //! How many confirmation mails one mailbox may be made to receive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -47,12 +47,11 @@ pub struct Ledger {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Counted {
     message: MessageId,
-    at: Timestamp,
     sender: SenderId,
-    lists: Vec<ListId>,
-    /// Not known to have been handed to the relay.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    unsent: bool,
+    lists: BTreeSet<ListId>,
+    /// When it was handed to the relay or given up; not known of those that wait or are under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settled: Option<Timestamp>,
     /// Asked for through a link from the mailbox itself: it has a budget of its own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     own: bool,
@@ -106,6 +105,27 @@ impl Withheld {
 }
 
 impl Ledger {
+    /// The ledger of a mailbox whose first mail was queued.
+    pub fn first(
+        message: MessageId,
+        sender: SenderId,
+        lists: BTreeSet<ListId>,
+        settled: Option<Timestamp>,
+    ) -> Self {
+        let first = Counted {
+            message,
+            sender,
+            lists,
+            settled,
+            own: false,
+            confirmed: false,
+        };
+        Self {
+            mails: vec![first],
+            ..Self::default()
+        }
+    }
+
     /// Decides which of the lists a confirmation mail may be sent for now.
     ///
     /// # Errors
@@ -118,7 +138,7 @@ impl Ledger {
         lists: &[ListId],
         own: bool,
     ) -> Result<Vec<ListId>, Withheld> {
-        let since = |span: Duration| self.mails.iter().filter(move |m| m.at > now - span);
+        let since = |span| self.mails.iter().filter(move |m| m.is_after(now - span));
         let by_sender = |m: &&Counted| m.sender == *sender && m.own == own;
 
         if self.held_everywhere.is_some_and(|until| until > now) {
@@ -136,11 +156,8 @@ impl Ledger {
         {
             return Err(Withheld::Sender);
         }
-        let busy = |list: &ListId| {
-            self.mails.iter().any(|m| {
-                m.lists.contains(list) && m.own == own && (m.unsent || m.at > now - limits.per_list)
-            })
-        };
+        let busy =
+            |list: &ListId| since(limits.per_list).any(|m| m.lists.contains(list) && m.own == own);
         let free: Vec<_> = lists.iter().filter(|list| !busy(list)).cloned().collect();
         if free.is_empty() {
             return Err(Withheld::List);
@@ -148,7 +165,7 @@ impl Ledger {
         Ok(free)
     }
 
-    /// Counts a mail that is about to be sent, and forgets those of more than 30 days ago.
+    /// Counts a mail that waits or is about to be sent, and forgets those that were sent more than 30 days ago.
     pub fn count(
         &mut self,
         message: MessageId,
@@ -160,27 +177,30 @@ impl Ledger {
         self.forget(now);
         self.mails.push(Counted {
             message,
-            at: now,
             sender: sender.clone(),
-            lists: lists.to_vec(),
-            unsent: true,
+            lists: lists.iter().cloned().collect(),
+            settled: None,
             own,
             confirmed: false,
         });
     }
 
-    /// Returns the counted mails that are not known to have left.
-    pub fn unsent(&self) -> impl Iterator<Item = MessageId> {
-        let unsent = self.mails.iter().filter(|mail| mail.unsent);
-        unsent.map(|mail| mail.message)
+    /// Takes a mail out of the count.
+    pub fn discount(&mut self, message: MessageId) {
+        self.mails.retain(|mail| mail.message != message);
     }
 
-    /// Notes that a counted mail has left or never will, and when, if that is known.
-    pub fn settled(&mut self, message: MessageId, at: Option<Timestamp>) {
+    /// Returns the counted mails that are not known to be settled.
+    pub fn unsettled(&self) -> impl Iterator<Item = MessageId> {
+        let unsettled = self.mails.iter().filter(|mail| mail.settled.is_none());
+        unsettled.map(|mail| mail.message)
+    }
+
+    /// Notes when a counted mail was settled.
+    pub fn settled(&mut self, message: MessageId, at: Timestamp) {
         for mail in &mut self.mails {
-            if mail.message == message && mail.unsent {
-                mail.unsent = false;
-                mail.at = at.unwrap_or(mail.at);
+            if mail.message == message {
+                mail.settled.get_or_insert(at);
             }
         }
     }
@@ -241,10 +261,17 @@ impl Ledger {
     }
 
     fn forget(&mut self, now: Timestamp) {
-        self.mails.retain(|m| m.unsent || m.at > now - MONTH);
+        self.mails.retain(|mail| mail.is_after(now - MONTH));
         self.holds.retain(|_, until| *until > now);
         self.notices.retain(|_, at| *at > now - DAY);
         self.held_everywhere = self.held_everywhere.filter(|until| *until > now);
+    }
+}
+
+impl Counted {
+    /// Tells whether it was settled after this, or will be.
+    fn is_after(&self, then: Timestamp) -> bool {
+        self.settled.is_none_or(|at| at > then)
     }
 }
 
@@ -277,7 +304,7 @@ mod tests {
             let lists = self.0.admit(&LIMITS, now, &sender, &[list], false)?;
             self.1 += 1;
             self.0.count(message(self.1), now, &sender, &lists, false);
-            self.0.settled(message(self.1), Some(now));
+            self.0.settled(message(self.1), now);
             Ok(())
         }
     }
@@ -311,7 +338,7 @@ mod tests {
             ledger.admit(&LIMITS, later, &sender, lists, false),
             Err(Withheld::List)
         );
-        ledger.settled(message(1), Some(later));
+        ledger.settled(message(1), later);
         assert!(
             ledger
                 .admit(&LIMITS, later + LIMITS.per_list, &sender, lists, false)

@@ -111,7 +111,7 @@ pub async fn claim(
         false => picked.retain(|message| !is_suspect(message)),
     }
     let (mut work, people) = Work::lock_picked(flows, &mut tx, &picked).await?;
-    work.learn_what_left(&mut tx).await?;
+    work.learn_what_left(&mut tx, &picked).await?;
 
     let mut claimed = Claimed {
         more: due > picked.len() || i64::try_from(due).is_ok_and(|due| due == room.mails),
@@ -204,6 +204,8 @@ fn confirmation(
         }
         return Ok(Decision::End(MessageState::Cancelled));
     }
+    // The first mail to a mailbox was counted when it was queued: it does not keep itself back.
+    work.change_ledger(signup.mailbox).discount(message.id);
     keep_out(flows, work, signup, &closed, Withheld::Closed, now);
     keep_out(flows, work, signup, &left, Withheld::Left, now);
     if open.is_empty() {

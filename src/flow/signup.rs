@@ -12,13 +12,14 @@ use crate::domain::consent::{Consent, Hash, Network};
 use crate::domain::delivery::{About, MessageKind};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::evidence::Part;
-use crate::domain::id::{SignupId, SubscriberId};
+use crate::domain::id::{MessageId, SignupId, SubscriberId};
 use crate::domain::list::SenderId;
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Keyed;
 use crate::domain::signup::SignupState;
 use crate::domain::time::Timestamp;
 use crate::store::idempotency::{self, Begun};
+use crate::store::message::Message;
 use crate::store::signup::Signup;
 use crate::store::subscriber::Subscriber;
 use crate::store::{Error, Tx};
@@ -104,7 +105,10 @@ pub async fn sign_up(
         };
         let who = Who::of(&flows, now, &fresh);
         let requests: Vec<_> = first.values().copied().collect();
-        match tx.begin_signups(&requests, &who.people, now).await? {
+        match tx
+            .begin_signups(&requests, &who.mailboxes, &who.people, now)
+            .await?
+        {
             Begun::New(subscribers) => {
                 let events = write(&flows, &mut tx, now, &fresh, &who, &subscribers).await?;
                 tx.commit().await?;
@@ -139,22 +143,39 @@ fn outcome<'r>(
 
 /// Who signs up.
 struct Who {
-    /// The mailbox, sender and identity of each signup.
-    of_each: Vec<(Keyed, (SenderId, Keyed))>,
+    /// For each signup.
+    of_each: Vec<Whose>,
     /// Everybody once, as if new.
     people: Vec<Subscriber>,
+    /// Every mailbox once, as if new, with the mail that would be its first.
+    mailboxes: BTreeMap<Keyed, MessageId>,
+}
+
+/// Whose one signup is.
+struct Whose {
+    mailbox: Keyed,
+    /// At which sender.
+    identity: (SenderId, Keyed),
+    /// Which mail will ask them.
+    mail: MessageId,
 }
 
 impl Who {
     fn of(flows: &Flows, now: Timestamp, fresh: &[(SignupId, &Request)]) -> Self {
         let pepper = &flows.keys().pepper;
         let mut of_each = Vec::with_capacity(fresh.len());
-        let mut people = BTreeMap::new();
+        let (mut people, mut mailboxes) = (BTreeMap::new(), BTreeMap::new());
         for (_, request) in fresh {
             let mailbox = pepper.mailbox(&request.email);
             let identity = pepper.identity(&request.sender, &request.email);
+            let mail = MessageId::new(now, random());
+            of_each.push(Whose {
+                mailbox,
+                identity: (request.sender.clone(), identity),
+                mail,
+            });
+            mailboxes.entry(mailbox).or_insert(mail);
             let who = (request.sender.clone(), identity);
-            of_each.push((mailbox, who.clone()));
             people.entry(who).or_insert_with(|| Subscriber {
                 id: SubscriberId::new(now, random()),
                 sender: request.sender.clone(),
@@ -168,6 +189,7 @@ impl Who {
         Self {
             of_each,
             people: people.into_values().collect(),
+            mailboxes,
         }
     }
 }
@@ -183,15 +205,15 @@ async fn write(
 ) -> Result<Vec<Event>, Error> {
     let (mut signups, mut lists) = (Vec::new(), Vec::new());
     let (mut mails, mut events) = (Vec::new(), Vec::new());
-    for ((id, request), (mailbox, who)) in fresh.iter().zip(&who.of_each) {
+    for ((id, request), whose) in fresh.iter().zip(&who.of_each) {
         let subscriber = *subscribers
-            .get(who)
+            .get(&whose.identity)
             .ok_or_else(|| Error::corrupt("a subscriber was not written"))?;
         signups.push(Signup {
             id: *id,
             sender: request.sender.clone(),
             subscriber,
-            mailbox: *mailbox,
+            mailbox: whose.mailbox,
             email: request.email.as_str().to_owned(),
             locale: request.locale.clone(),
             state: SignupState::Accepted,
@@ -206,15 +228,19 @@ async fn write(
         });
         let about = request.lists.iter();
         lists.extend(about.map(|a| (*id, subscriber, a.list.clone(), a.facts)));
-        mails.push(mail(
+        let confirmation = mail(
             MessageKind::Confirmation,
             now,
             &request.sender,
             subscriber,
-            *mailbox,
+            whose.mailbox,
             Some(*id),
             request.lists.clone(),
-        ));
+        );
+        mails.push(Message {
+            id: whose.mail,
+            ..confirmation
+        });
         let names: Vec<&str> = request.lists.iter().map(|a| a.list.as_str()).collect();
         let event = flows
             .event(EventKind::SignupAccepted, now, Some(&request.sender))

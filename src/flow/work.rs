@@ -40,7 +40,8 @@ struct Changed {
     signups: BTreeSet<SignupId>,
     lists: BTreeSet<(SignupId, ListId)>,
     subscriptions: BTreeSet<(SubscriberId, ListId)>,
-    ledgers: BTreeSet<Keyed>,
+    /// As they were.
+    ledgers: BTreeMap<Keyed, Ledger>,
 }
 
 impl Work {
@@ -139,21 +140,23 @@ impl Work {
         Ok(())
     }
 
-    /// Learns which mails that count against these mailboxes have left by now: their settling says so, and a ledger is only
-    /// told when it is asked again.
-    pub async fn learn_what_left(&mut self, tx: &mut Tx) -> Result<(), Error> {
-        let unsent: BTreeSet<_> = self.ledgers.values().flat_map(Ledger::unsent).collect();
-        let known = tx.settled_at(&unsent).await?;
-        for message in unsent {
-            let at = match known.get(&message) {
-                // It has not left.
-                Some(None) => continue,
-                Some(at) => *at,
-                // It was erased.
-                None => None,
-            };
+    /// Learns when the mails that count against these mailboxes were settled, other than those that are picked now: their
+    /// settling says so, and a ledger is only told when it is asked again.
+    pub async fn learn_what_left(&mut self, tx: &mut Tx, picked: &[Message]) -> Result<(), Error> {
+        let mut unsettled: BTreeSet<_> =
+            self.ledgers.values().flat_map(Ledger::unsettled).collect();
+        for message in picked {
+            unsettled.remove(&message.id);
+        }
+        let known = tx.settled_at(&unsettled).await?;
+        for message in unsettled {
             for ledger in self.ledgers.values_mut() {
-                ledger.settled(message, at);
+                match known.get(&message) {
+                    Some(Some(at)) => ledger.settled(message, *at),
+                    Some(None) => {}
+                    // It was erased.
+                    None => ledger.discount(message),
+                }
             }
         }
         Ok(())
@@ -205,8 +208,10 @@ impl Work {
 
     /// Returns what is remembered of a mailbox, to change it.
     pub fn change_ledger(&mut self, mailbox: Keyed) -> &mut Ledger {
-        self.changed.ledgers.insert(mailbox);
-        self.ledgers.entry(mailbox).or_default()
+        let ledger = self.ledgers.entry(mailbox).or_default();
+        let was = self.changed.ledgers.entry(mailbox);
+        was.or_insert_with(|| ledger.clone());
+        ledger
     }
 
     /// Returns what a decision about one list of a signup rests on.
@@ -289,10 +294,11 @@ impl Work {
 
     /// Writes everything that changed, one statement a table.
     pub async fn save(&self, tx: &mut Tx) -> Result<(), Error> {
-        let ledgers = self.ledgers.iter();
-        let ledgers = ledgers.filter(|(mailbox, _)| self.changed.ledgers.contains(mailbox));
-        tx.save_ledgers(&ledgers.map(|(m, l)| (*m, l.clone())).collect())
-            .await?;
+        let ledgers = self.changed.ledgers.iter().filter_map(|(mailbox, was)| {
+            let is = self.ledgers.get(mailbox).filter(|is| *is != was)?;
+            Some((*mailbox, is.clone()))
+        });
+        tx.save_ledgers(&ledgers.collect()).await?;
         let subscriptions = self.changed.subscriptions.iter();
         let subscriptions: Vec<_> = subscriptions
             .filter_map(|key| self.subscriptions.get(key).cloned())

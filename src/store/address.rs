@@ -3,23 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::types::Json;
+use uuid::Uuid;
 
 use super::set::{Rows, Set};
-use super::types::{document, keyed};
+use super::types::{document, keyed, parsed};
 use super::{Error, Tx, locking};
-use crate::domain::id::{SignupId, SubscriptionId};
+use crate::domain::delivery::About;
+use crate::domain::id::{MessageId, SignupId, SubscriptionId};
 use crate::domain::limits::Ledger;
 use crate::domain::pepper::Keyed;
+use crate::domain::time::Timestamp;
 
-/// Returns the statement that locks mailboxes in the order of their keys, making those that are new, for [`Tx::ask`].
-pub(super) fn locking_or_making(mailboxes: &BTreeSet<Keyed>) -> (&'static str, Set) {
-    const SQL: &str = "insert into address (mailbox, ledger)
-        select mailbox, ledger from {set} where true order by n
+/// Returns the statement that locks mailboxes in the order of their keys, making those that are new, for [`Tx::ask`]: of each
+/// that is made the mail is the first. Claiming it has nothing to write here then.
+pub(super) fn locking_or_making(mailboxes: &BTreeMap<Keyed, MessageId>) -> (&'static str, Set) {
+    const SQL: &str = "insert into address (mailbox, first_mail)
+        select mailbox, first_mail from {set} where true order by n
         on conflict (mailbox) do update set ledger = address.ledger";
-    let ledgers = mailboxes.iter().map(|_| document(&Ledger::default()));
     let set = Set::new()
-        .bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()))
-        .json("ledger", ledgers);
+        .bytes("mailbox", mailboxes.keys().map(|m| m.0.to_vec()))
+        .uuid("first_mail", mailboxes.values().map(|mail| mail.0));
     (SQL, set)
 }
 
@@ -36,9 +39,10 @@ impl Tx {
     /// Returns the statement that does so, for [`Tx::ask`]; [`ledgers`] reads its rows.
     pub(super) fn locking(&self, mailboxes: &BTreeSet<Keyed>) -> (&'static str, Set) {
         let texts = locking!(
-            "select mailbox, ledger from address
-            where mailbox in (select s.mailbox from {set}) order by mailbox",
-            " for update"
+            "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at
+            from address a left join message m on m.id = a.first_mail
+            where a.mailbox in (select s.mailbox from {set}) order by a.mailbox",
+            " for update of a"
         );
         let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
         (self.locks(texts), set)
@@ -47,9 +51,11 @@ impl Tx {
     /// Returns the statement that does so with the mailboxes of signups.
     pub(super) fn locking_signups(&self, ids: &[SignupId]) -> (&'static str, Set) {
         let texts = locking!(
-            "select mailbox, ledger from address where mailbox in
-              (select signup.mailbox from {set} join signup on signup.id = s.id) order by mailbox",
-            " for update"
+            "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at
+            from address a left join message m on m.id = a.first_mail
+            where a.mailbox in (select signup.mailbox from {set} join signup on signup.id = s.id)
+            order by a.mailbox",
+            " for update of a"
         );
         let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
         (self.locks(texts), set)
@@ -89,8 +95,9 @@ impl Tx {
         &mut self,
         mailboxes: &BTreeSet<Keyed>,
     ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
-        const SQL: &str = "select mailbox, ledger from address
-            where mailbox in (select s.mailbox from {set})";
+        const SQL: &str = "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at
+            from address a left join message m on m.id = a.first_mail
+            where a.mailbox in (select s.mailbox from {set})";
         let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
         let [rows] = self.ask([(SQL, set)]).await?;
         ledgers(&rows)
@@ -101,7 +108,7 @@ impl Tx {
         if ledgers.is_empty() {
             return Ok(());
         }
-        const SQL: &str = "update address set ledger = s.ledger from {set}
+        const SQL: &str = "update address set ledger = s.ledger, first_mail = null from {set}
             where address.mailbox = s.mailbox";
         let set = Set::new()
             .bytes("mailbox", ledgers.keys().map(|m| m.0.to_vec()))
@@ -110,10 +117,29 @@ impl Tx {
     }
 }
 
+/// A mailbox, and either its ledger or its first mail, unless that was erased.
+type Row = (
+    Vec<u8>,
+    Option<Json<Ledger>>,
+    Option<Uuid>,
+    Option<String>,
+    Option<Json<Vec<About>>>,
+    Option<Timestamp>,
+);
+
+fn read((mailbox, ledger, mail, sender, lists, settled): Row) -> Result<(Keyed, Ledger), Error> {
+    let ledger = match (ledger, mail, sender, lists) {
+        (Some(ledger), ..) => ledger.0,
+        (None, Some(mail), Some(sender), Some(lists)) => {
+            let lists = lists.0.into_iter().map(|about| about.list).collect();
+            Ledger::first(MessageId(mail), parsed(&sender)?, lists, settled)
+        }
+        _ => Ledger::default(),
+    };
+    Ok((keyed(mailbox)?, ledger))
+}
+
 /// Reads mailboxes with their ledgers.
 pub(super) fn ledgers(rows: &Rows) -> Result<BTreeMap<Keyed, Ledger>, Error> {
-    let rows: Vec<(Vec<u8>, Json<Ledger>)> = rows.read()?;
-    rows.into_iter()
-        .map(|(mailbox, ledger)| Ok((keyed(mailbox)?, ledger.0)))
-        .collect()
+    rows.read()?.into_iter().map(read).collect()
 }

@@ -9,7 +9,7 @@ use super::set::Set;
 use super::subscriber::{Subscriber, making};
 use super::types::{keyed, parsed};
 use super::{Error, Tx, on};
-use crate::domain::id::{SignupId, SubscriberId};
+use crate::domain::id::{MessageId, SignupId, SubscriberId};
 use crate::domain::list::SenderId;
 use crate::domain::pepper::Keyed;
 use crate::domain::time::Timestamp;
@@ -53,15 +53,15 @@ fn remembering(requests: &[Request], at: Timestamp) -> (&'static str, Set) {
 }
 
 impl Tx {
-    /// Remembers requests, locks the mailboxes of people, and makes those people who are new.
+    /// Remembers requests, locks mailboxes, and makes those mailboxes and people that are new.
     pub async fn begin_signups(
         &mut self,
         requests: &[Request],
+        mailboxes: &BTreeMap<Keyed, MessageId>,
         people: &[Subscriber],
         at: Timestamp,
     ) -> Result<Begun, Error> {
-        let mailboxes = people.iter().map(|person| person.mailbox).collect();
-        let (lock, make) = (locking_or_making(&mailboxes), making(people));
+        let (lock, make) = (locking_or_making(mailboxes), making(people));
         let made = if requests.is_empty() {
             let [_, made] = self.ask([lock, make]).await?;
             made

@@ -77,6 +77,31 @@ both!(signups_that_wait_together_send_one_mail, |db| {
     assert_eq!(app.mailbox(email).len(), 1);
 });
 
+both!(sending_the_first_mail_writes_nothing_to_its_mailbox, |db| {
+    const LEDGERS: &str = "select cast(count(*) as text) from address where ledger is not null";
+    let app = TestApp::start(db).await;
+    let email = "first@example.org";
+    let both = attempt(&app, email, &["weekly", "offers"]).await;
+    assert_eq!(both, "sent offers=open weekly=open");
+    assert_eq!(app.sql(LEDGERS).await, ["0"]);
+    // It counts all the same.
+    assert_eq!(attempt(&app, email, &["weekly"]).await, WITHHELD);
+    app.pass(11 * MINUTE);
+    for _ in 0..2 {
+        assert_eq!(attempt(&app, email, &["weekly"]).await, SENT);
+        app.pass(11 * MINUTE);
+    }
+    assert_eq!(app.sql(LEDGERS).await, ["1"]);
+    assert_eq!(attempt(&app, email, &["weekly"]).await, WITHHELD);
+    assert_eq!(
+        reasons(&app).await,
+        [
+            "acme: list_limit [\"weekly\"]",
+            "acme: sender_limit [\"weekly\"]"
+        ]
+    );
+});
+
 both!(three_mails_of_a_sender_in_24_hours, |db| {
     let app = TestApp::start(db).await;
     let email = "three.a.day@example.org";

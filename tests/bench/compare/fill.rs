@@ -206,7 +206,8 @@ async fn prepare(db: &mut Database) -> Vec<String> {
             from subscription s join subscriber p on p.id = s.subscriber join message m on m.signup = s.signup
             where s.state = 'confirmed' and m.kind = 'confirmation' order by s.id limit 1;
          create temp table real_event as select e.id, row_number() over (order by e.ord) as k
-            from event e join real_one r on r.subscriber = e.subscriber;"
+            from event e join real_one r on r.subscriber = e.subscriber;
+         analyze real_event;"
             .to_owned(),
     )
     .await;
