@@ -2,7 +2,7 @@
 //!
 //! A row of the table is one file in `rows/` with one function, which runs its pairs and returns what it measured. Every
 //! run is on a fresh database whose durability was read back, and the counts are checked in it: a wrong one ends the program.
-//! Nothing but loopback is used. Results go to `tests/bench/results/`.
+//! Nothing but loopback is used. Results of the whole table go to `tests/bench/results/`.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -58,9 +58,9 @@ struct Words {
     /// Seconds of load in one run
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
-    /// Where results go
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/results"))]
-    out: PathBuf,
+    /// Where results go; unless said, those of the whole table to `tests/bench/results`, those of some rows to `target/tmp/bench`
+    #[arg(long)]
+    out: Option<PathBuf>,
     /// Runs confirmd's side of the rows once, without floors and results: for a profile
     #[arg(long)]
     only_a: bool,
@@ -117,7 +117,12 @@ fn main() {
         Some(Part::Sink) => return bench.runtime.block_on(sink::serve()),
         None => {}
     }
-    let mut report = report::Report::new(words.out);
+    let out = words.out.unwrap_or_else(|| match words.rows.is_empty() {
+        true => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/results").into(),
+        // They must not take the place of what README shows.
+        false => concat!(env!("CARGO_TARGET_TMPDIR"), "/bench").into(),
+    });
+    let mut report = report::Report::new(out);
     for (numbers, run) in rows::ALL {
         if words.rows.is_empty() || numbers.iter().any(|number| words.rows.contains(number)) {
             let measures = run(&bench);
