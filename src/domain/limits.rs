@@ -112,18 +112,16 @@ impl Ledger {
         lists: BTreeSet<ListId>,
         settled: Option<Timestamp>,
     ) -> Self {
-        let first = Counted {
+        let mut ledger = Self::default();
+        ledger.mails.push(Counted {
             message,
             sender,
             lists,
             settled,
             own: false,
             confirmed: false,
-        };
-        Self {
-            mails: vec![first],
-            ..Self::default()
-        }
+        });
+        ledger
     }
 
     /// Decides which of the lists a confirmation mail may be sent for now.
@@ -138,7 +136,10 @@ impl Ledger {
         lists: &[ListId],
         own: bool,
     ) -> Result<Vec<ListId>, Withheld> {
-        let since = |span| self.mails.iter().filter(move |m| m.is_after(now - span));
+        let since = |span: Duration| {
+            let mails = self.mails.iter();
+            mails.filter(move |m| m.settled.is_none_or(|at| at > now - span))
+        };
         let by_sender = |m: &&Counted| m.sender == *sender && m.own == own;
 
         if self.held_everywhere.is_some_and(|until| until > now) {
@@ -261,17 +262,11 @@ impl Ledger {
     }
 
     fn forget(&mut self, now: Timestamp) {
-        self.mails.retain(|mail| mail.is_after(now - MONTH));
+        self.mails
+            .retain(|m| m.settled.is_none_or(|at| at > now - MONTH));
         self.holds.retain(|_, until| *until > now);
         self.notices.retain(|_, at| *at > now - DAY);
         self.held_everywhere = self.held_everywhere.filter(|until| *until > now);
-    }
-}
-
-impl Counted {
-    /// Tells whether it was settled after this, or will be.
-    fn is_after(&self, then: Timestamp) -> bool {
-        self.settled.is_none_or(|at| at > then)
     }
 }
 
@@ -324,15 +319,9 @@ mod tests {
     #[test]
     fn a_mail_not_yet_sent_keeps_its_list_however_old() {
         let (sender, list) = ("acme".parse().unwrap(), "weekly".parse().unwrap());
-        let mut ledger = Ledger::default();
-        ledger.count(
-            message(1),
-            at(0),
-            &sender,
-            std::slice::from_ref(&list),
-            false,
-        );
         let lists = std::slice::from_ref(&list);
+        let mut ledger = Ledger::default();
+        ledger.count(message(1), at(0), &sender, lists, false);
         let later = at(60 * 24 * 40);
         assert_eq!(
             ledger.admit(&LIMITS, later, &sender, lists, false),
