@@ -34,6 +34,10 @@ pub enum By<'a> {
     Xpath(&'a str),
 }
 
+/// chromedriver takes a free port of IPv6 and wants the same of IPv4, which another test may have by then.
+const TAKEN: &str = "IPv4 port not available";
+const TRIES: usize = 10;
+
 impl Browser {
     /// Starts chromedriver on a port that it chooses, and a headless Chromium behind it.
     pub async fn start() -> Browser {
@@ -54,14 +58,21 @@ impl Browser {
             ("XDG_CONFIG_HOME", home_text),
             ("XDG_CACHE_HOME", home_text),
         ];
-        let mut process = Supervised::start(
-            &[],
-            "TERM",
-            &home,
-            &[driver.to_str().expect("UTF-8"), "--port=0"],
-            &env,
-        );
-        let port = chosen_port(process.supervisor.stdout.take().expect("piped"));
+        let command = [driver.to_str().expect("UTF-8"), "--port=0"];
+        let start = || {
+            let mut process = Supervised::start(&[], "TERM", &home, &command, &env);
+            let said = process.supervisor.stdout.take().expect("piped");
+            chosen_port(said).map(|port| (process, port))
+        };
+        let mut started = start();
+        for _ in 0..TRIES {
+            match &started {
+                Err(log) if log.contains(TAKEN) => started = start(),
+                _ => break,
+            }
+        }
+        let (process, port) =
+            started.unwrap_or_else(|log| panic!("chromedriver did not start:\n{log}"));
 
         let profile = format!("--user-data-dir={home_text}/profile");
         #[rustfmt::skip]
@@ -308,7 +319,8 @@ fn programs(path: &str) -> Result<(PathBuf, PathBuf), String> {
 }
 
 /// Reads the port from "ChromeDriver was started successfully on port 41233.", and drains what comes later.
-fn chosen_port(said: std::process::ChildStdout) -> u16 {
+/// What it says instead is the error.
+fn chosen_port(said: std::process::ChildStdout) -> Result<u16, String> {
     let mut said = BufReader::new(said);
     let mut log = String::new();
     while said.read_line(&mut log).expect("chromedriver writes UTF-8") > 0 {
@@ -317,10 +329,10 @@ fn chosen_port(said: std::process::ChildStdout) -> u16 {
             .and_then(|(_, rest)| rest.trim_end_matches(['.', '\n']).parse().ok());
         if let Some(port) = port {
             std::thread::spawn(move || said.read_to_end(&mut Vec::new()));
-            return port;
+            return Ok(port);
         }
     }
-    panic!("chromedriver did not start:\n{log}");
+    Err(log)
 }
 
 fn string(value: &Value) -> String {
