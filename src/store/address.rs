@@ -26,6 +26,14 @@ pub(super) fn locking_or_making(mailboxes: &BTreeMap<Keyed, MessageId>) -> (&'st
     (SQL, set)
 }
 
+/// Reads mailboxes in the order of their keys, without and with locking them.
+const BY_KEY: (&str, &str) = locking!(
+    "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at
+    from address a left join message m on m.id = a.first_mail
+    where a.mailbox in (select s.mailbox from {set}) order by a.mailbox",
+    " for update of a"
+);
+
 impl Tx {
     /// Locks known mailboxes in the order of their keys and reads their ledgers.
     pub async fn lock_mailboxes(
@@ -38,14 +46,8 @@ impl Tx {
 
     /// Returns the statement that does so, for [`Tx::ask`]; [`ledgers`] reads its rows.
     pub(super) fn locking(&self, mailboxes: &BTreeSet<Keyed>) -> (&'static str, Set) {
-        let texts = locking!(
-            "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at
-            from address a left join message m on m.id = a.first_mail
-            where a.mailbox in (select s.mailbox from {set}) order by a.mailbox",
-            " for update of a"
-        );
         let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
-        (self.locks(texts), set)
+        (self.locks(BY_KEY), set)
     }
 
     /// Returns the statement that does so with the mailboxes of signups.
@@ -95,11 +97,8 @@ impl Tx {
         &mut self,
         mailboxes: &BTreeSet<Keyed>,
     ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
-        const SQL: &str = "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at
-            from address a left join message m on m.id = a.first_mail
-            where a.mailbox in (select s.mailbox from {set})";
         let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
-        let [rows] = self.ask([(SQL, set)]).await?;
+        let [rows] = self.ask([(BY_KEY.0, set)]).await?;
         ledgers(&rows)
     }
 
