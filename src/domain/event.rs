@@ -156,7 +156,7 @@ impl Event {
     }
 
     /// Adds personal facts, to be kept apart; `key` is random.
-    pub fn evidence(mut self, part: Part, key: [u8; 32], facts: &Value) -> Self {
+    pub fn evidence(mut self, part: Part, key: [u8; 32], facts: &impl Serialize) -> Self {
         self.evidence.push(Evidence::new(part, key, facts));
         self
     }

@@ -169,6 +169,6 @@ fn evidence(event: Event, press: &Press, list: &SignupList) -> Event {
     let event = event.evidence(Part::Request, random(), &request);
     match &press.network {
         nothing if *nothing == Network::default() => event,
-        network => event.evidence(Part::Network, random(), &json!(network)),
+        network => event.evidence(Part::Network, random(), network),
     }
 }

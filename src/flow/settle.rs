@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::Flows;
@@ -220,6 +220,13 @@ fn answered(mut event: Event, result: &Result) -> Event {
     event
 }
 
+/// A mail as evidence of its sending.
+#[derive(Serialize)]
+struct Sent<'r> {
+    mail: &'r Proof,
+    answer: &'r Option<Answer>,
+}
+
 /// Says what became of an attempt.
 fn event(result: &Result, row: &Settlement, next: Next, now: Timestamp) -> Option<Event> {
     let message = &result.message;
@@ -239,8 +246,11 @@ fn event(result: &Result, row: &Settlement, next: Next, now: Timestamp) -> Optio
     if let (Next::End(MessageState::Sent | MessageState::Unknown), Some(proof)) =
         (next, &result.proof)
     {
-        let mail = json!({ "mail": proof, "answer": result.answer });
-        event = event.evidence(Part::Mail, random(), &mail);
+        let sent = Sent {
+            mail: proof,
+            answer: &result.answer,
+        };
+        event = event.evidence(Part::Mail, random(), &sent);
     }
     Some(event)
 }

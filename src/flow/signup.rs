@@ -288,6 +288,6 @@ fn evidence(event: Event, request: &Request, wording: &Value) -> Event {
         .evidence(Part::Form, random(), &form);
     match &request.network {
         nothing if *nothing == Network::default() => event,
-        network => event.evidence(Part::Network, random(), &json!(network)),
+        network => event.evidence(Part::Network, random(), network),
     }
 }

@@ -76,7 +76,8 @@ impl Part {
 
 /// Returns something of the length of a token, and of characters that are as inert, but no token.
 pub(super) fn blank(number: usize) -> String {
-    format!("{number:~>CHARACTERS$}")
+    let number = number.to_string();
+    "~".repeat(CHARACTERS - number.len()) + &number
 }
 
 /// The parts that were used lately, the last one at the end.
