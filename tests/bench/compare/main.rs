@@ -55,8 +55,8 @@ struct Words {
     /// Pairs of each row, at least
     #[arg(long, default_value_t = 5)]
     pairs: usize,
-    /// Seconds of load in one run
-    #[arg(long, default_value_t = 4.0)]
+    /// Seconds of load in one run: in a short one it weighs how a run begins and ends, and what is sustained shows in none
+    #[arg(long, default_value_t = 10.0)]
     seconds: f64,
     /// Where results go; unless said, those of the whole table to `tests/bench/results`, those of some rows to `target/tmp/bench`
     #[arg(long)]
