@@ -5,19 +5,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::{interval, timeout};
 use url::Url;
 
 use crate::support::http::Connection;
 use crate::support::out;
+use crate::support::patience::seen;
 use crate::support::process::Supervised;
 use crate::support::webdriver::{Browser, By};
-
-/// Long enough for any machine; reached only by a failure.
-const LONG: Duration = Duration::from_secs(60);
 
 /// Says which process the program is, and at last how it ended.
 const TELL: &str = r#""$0" "$@" & echo "pid $!"; wait $!; echo "exit $?""#;
@@ -99,18 +95,23 @@ impl Demo {
                     .as_str()
                     .is_some_and(|s| s.starts_with(subject))
         };
-        until(&format!("a mail {subject:?}"), async || {
-            self.mails().await.into_iter().find(is_it)
+        seen(&format!("a mail {subject:?}"), async || {
+            let mails = self.mails().await;
+            let count = format!("{} others", mails.len());
+            mails.into_iter().find(is_it).ok_or(count)
         })
         .await
     }
 
     /// Waits until the trail's page says all of this.
     async fn trail(&self, browser: &Browser, says: &[&str]) -> String {
-        until(&format!("a trail that says {says:?}"), async || {
+        seen(&format!("a trail that says {says:?}"), async || {
             browser.goto(&self.at("live/trail")).await;
             let text = browser.text().await;
-            says.iter().all(|part| text.contains(part)).then_some(text)
+            match says.iter().all(|part| text.contains(part)) {
+                true => Ok(text),
+                false => Err(text),
+            }
         })
         .await
     }
@@ -143,7 +144,11 @@ impl Demo {
         arrive(browser, &self.at(&format!("mailbox/{id}"))).await;
         browser.enter(By::Css("iframe.letter")).await;
         let link = format!("//a[text()='{link}']");
-        until(&link, async || browser.find(By::Xpath(&link)).await.pop()).await;
+        seen(&link, async || {
+            let links = browser.find(By::Xpath(&link)).await;
+            links.into_iter().next().ok_or("no such link")
+        })
+        .await;
         browser.click(By::Xpath(&link)).await;
         browser.leave().await;
     }
@@ -165,30 +170,23 @@ fn drain(mut said: impl Read) {
 
 /// Waits until the page says something. A click may return before the page that it leads to is there.
 async fn sees(browser: &Browser, words: &str) -> String {
-    until(words, async || {
+    seen(words, async || {
         let text = browser.text().await;
-        text.contains(words).then_some(text)
+        match text.contains(words) {
+            true => Ok(text),
+            false => Err(text),
+        }
     })
     .await
 }
 
 /// Waits for a page by its URL.
 async fn arrive(browser: &Browser, url: &str) {
-    until(url, async || (browser.url().await == url).then_some(())).await;
-}
-
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let mut ticks = interval(Duration::from_millis(50));
-    let seen = async {
-        loop {
-            ticks.tick().await;
-            if let Some(seen) = look().await {
-                return seen;
-            }
-        }
-    };
-    let seen = timeout(LONG, seen).await;
-    seen.unwrap_or_else(|_| panic!("there never was {what}"))
+    seen(url, async || match browser.url().await {
+        there if there == url => Ok(()),
+        elsewhere => Err(elsewhere),
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -15,11 +15,12 @@ use confirmd::telemetry::logs;
 use confirmd::trail::note::{Checkpoint, Verifier};
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, timeout};
 
 use crate::support::app::{Db, LISTS, TestApp, both};
-use crate::support::daemon::{Home, PATIENCE};
+use crate::support::daemon::Home;
 use crate::support::http::send;
+use crate::support::patience::{PATIENCE, seen};
 use crate::support::receiver::{Act, Receiver};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -56,7 +57,11 @@ impl Places {
 
     /// Waits until a script has left this.
     async fn until(&self, name: &str, text: &str) {
-        until(&format!("{name}: {text}"), || self.read(name) == text).await;
+        seen(&format!("{name}: {text}"), async || match self.read(name) {
+            left if left == text => Ok(()),
+            other => Err(other),
+        })
+        .await;
     }
 
     fn endpoint(&self) -> String {
@@ -72,15 +77,6 @@ impl Places {
         let stamp = self.script("stamp", "cat > stamped; echo >> calls; printf '0\\001a'");
         let endpoint = self.endpoint();
         format!("[trail]\ncommand = {command}\nstamp = {stamp}\n{endpoint}")
-    }
-}
-
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    let mut again = interval(Duration::from_millis(20));
-    while !is_so() {
-        assert!(Instant::now() < end, "waited for {what}");
-        again.tick().await;
     }
 }
 
@@ -442,7 +438,11 @@ async fn the_ways_in_which_a_program_fails_have_names() {
         let pid = places.read("pid");
         if !pid.is_empty() {
             let process = format!("/proc/{}", pid.trim());
-            until("its end", || !Path::new(&process).exists()).await;
+            seen("its end", async || match Path::new(&process).exists() {
+                false => Ok(()),
+                true => Err(&process),
+            })
+            .await;
         }
     }
 }
@@ -549,7 +549,10 @@ both!(a_place_that_hangs_delays_no_other, |db| {
     assert_eq!(places.receiver.posted().len(), 1);
     // Nor does it hold up the stop.
     stop.trigger_soft();
-    until("the stop", || role.is_finished()).await;
+    timeout(PATIENCE, role)
+        .await
+        .expect("the stop")
+        .expect("no panic");
 });
 
 #[tokio::test]

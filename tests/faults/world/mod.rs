@@ -4,7 +4,6 @@ mod count;
 mod cut;
 
 use std::path::Path;
-use std::process::ExitStatus;
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -16,10 +15,9 @@ use crate::line::name;
 use crate::support::app::Db;
 use crate::support::daemon::{Daemon, Home};
 use crate::support::driver::Driver;
+use crate::support::patience::{PATIENCE, seen};
 use crate::support::peer::{Peer, Point};
 
-/// How long the harness waits for anything.
-pub const PATIENCE: Duration = Duration::from_secs(120);
 /// The longest wait of a mail that was not taken twice.
 const DEFERRED: Duration = Duration::from_secs(400);
 const CONNECTIONS: usize = 8;
@@ -178,12 +176,10 @@ impl World {
 
     /// Waits until something that is looked at is as wanted.
     pub async fn until(&self, what: &str, mut is: impl AsyncFnMut(&Self) -> bool) {
-        let end = Instant::now() + PATIENCE;
-        let mut again = interval(Duration::from_millis(10));
-        while !is(self).await {
-            assert!(Instant::now() < end, "waited {PATIENCE:?} until {what}");
-            again.tick().await;
-        }
+        seen(what, async || {
+            is(self).await.then_some(()).ok_or("that it is not so")
+        })
+        .await;
     }
 
     /// Waits until no more mails than these have not ended.
@@ -214,22 +210,6 @@ impl World {
                     self.home.sql(states).await
                 );
             }
-        }
-    }
-
-    /// Waits until a daemon has ended by itself.
-    pub async fn gone(&self, serving: &mut Serving) -> ExitStatus {
-        let end = Instant::now() + PATIENCE;
-        let mut again = interval(Duration::from_millis(10));
-        loop {
-            again.tick().await;
-            if let Some(status) = serving.daemon.child.try_wait().expect("it can be asked") {
-                return status;
-            }
-            assert!(
-                Instant::now() < end,
-                "waited {PATIENCE:?} until it ends by itself"
-            );
         }
     }
 

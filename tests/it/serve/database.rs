@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Duration, Instant, interval};
 
 use crate::support::app::Db;
 use crate::support::daemon::{Daemon, Home, QUICK};
+use crate::support::patience::seen;
 use crate::support::peer::Peer;
 
 /// A way to PostgreSQL that can be cut, as a restart of the server cuts it.
@@ -62,21 +62,13 @@ async fn forward(listener: TcpListener, to: String) {
 
 /// Asks the readiness until it is as wanted.
 pub(super) async fn ready(daemon: &Daemon, wanted: u16) {
-    let end = Instant::now() + Duration::from_secs(30);
-    let mut again = interval(Duration::from_millis(50));
-    loop {
-        again.tick().await;
-        let answer = daemon.ops("/readyz").await;
-        if answer.status == wanted {
-            return;
+    seen(&format!("{wanted} of /readyz"), async || {
+        match daemon.ops("/readyz").await {
+            answer if answer.status == wanted => Ok(()),
+            answer => Err(format!("{}: {}", answer.status, answer.body)),
         }
-        assert!(
-            Instant::now() < end,
-            "still {}: {}",
-            answer.status,
-            answer.body
-        );
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

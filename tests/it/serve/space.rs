@@ -1,13 +1,10 @@
 //! The disk under a SQLite file is full: nothing new comes in, whoever wants to leave can.
 
-use std::time::Duration;
-
-use tokio::time::{Instant, interval};
-
 use crate::support::app::Db;
 use crate::support::daemon::{Daemon, Home, QUICK};
 use crate::support::http::Response;
 use crate::support::mail::{Mail, links};
+use crate::support::patience::seen;
 use crate::support::peer::{Peer, Point, Seen};
 use crate::support::small_disk::SmallDisk;
 
@@ -37,12 +34,11 @@ fn reserved(disk: &SmallDisk) -> u64 {
 /// Waits until the reserve is given up.
 async fn given_up(disk: &SmallDisk, daemon: &mut Daemon) {
     daemon.message(BEGINS).await;
-    let end = Instant::now() + Duration::from_secs(20);
-    let mut again = interval(Duration::from_millis(20));
-    while reserved(disk) > 0 {
-        again.tick().await;
-        assert!(Instant::now() < end, "the reserve is kept on a full disk");
-    }
+    seen("the reserve given up", async || match reserved(disk) {
+        0 => Ok(()),
+        kept => Err(format!("{kept} bytes on a full disk")),
+    })
+    .await;
 }
 
 /// Confirms, and returns the link that ends it.

@@ -7,19 +7,16 @@ use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::timeout;
 
 use super::app::{Db, LISTS};
 use super::http::{Response, send};
+use super::patience::{PATIENCE, seen};
 use super::{out, postgres, sql};
-
-/// How long a test waits for a process.
-pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Ends a program when the test process ends in whatever way: the kernel then closes the pipe that is its standard input.
 /// A line on it says that the program has ended and its number may belong to another.
@@ -254,17 +251,13 @@ impl Home {
 
     /// Asks until a query answers this number.
     pub async fn until(&self, what: &str, query: &str, wanted: usize) {
-        let end = Instant::now() + PATIENCE * 3;
-        let mut again = interval(Duration::from_millis(50));
-        loop {
-            again.tick().await;
-            let found = self.count(query).await;
-            if found == wanted {
-                return;
+        seen(&format!("{wanted} {what}"), async || {
+            match self.count(query).await {
+                found if found == wanted => Ok(()),
+                found => Err(found),
             }
-            let late = Instant::now() > end;
-            assert!(!late, "{what}: waited for {wanted}, found {found}");
-        }
+        })
+        .await;
     }
 
     /// Returns every row of every table, in an order of its own.
@@ -357,15 +350,11 @@ impl Daemon {
 
     /// Waits until it has ended and everything that it said was read.
     pub async fn wait(&mut self) -> ExitStatus {
-        let end = Instant::now() + PATIENCE;
-        let mut again = interval(Duration::from_millis(5));
-        let status = loop {
-            again.tick().await;
-            if let Some(status) = self.child.try_wait().expect("it can be asked") {
-                break status;
-            }
-            assert!(Instant::now() < end, "it has not ended in {PATIENCE:?}");
-        };
+        let status = seen("its end", async || {
+            let ended = self.child.try_wait().expect("it can be asked");
+            ended.ok_or("it runs")
+        })
+        .await;
         for said in [&mut self.stdout, &mut self.stderr] {
             // The reading thread drops its end at the end of the pipe.
             while said.changed().await.is_ok() {}

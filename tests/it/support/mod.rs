@@ -8,6 +8,7 @@ pub mod http;
 pub mod links;
 pub mod mail;
 pub mod out;
+pub mod patience;
 pub mod peer;
 pub mod pooler;
 pub mod postgres;

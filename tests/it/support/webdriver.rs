@@ -345,10 +345,8 @@ fn string(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use crate::support::patience::seen;
     use tokio::net::TcpListener;
-
-    const PATIENCE: Duration = Duration::from_secs(60);
 
     const PAGE: &str = "<!doctype html><title>before</title><script>document.title = 'script ran'</script>\
         <p style='color:red'>Anna &amp; Bo</p>\
@@ -398,13 +396,13 @@ mod tests {
 
         browser.type_into(By::Css("input[name=who]"), "Chris").await;
         browser.click(By::Xpath("//button[text()='Send']")).await;
-        let arrived = async {
-            while !browser.text().await.ends_with("/sent?who=Chris") {
-                tokio::task::yield_now().await;
+        seen("the page to which the form leads", async || {
+            match browser.text().await {
+                text if text.ends_with("/sent?who=Chris") => Ok(()),
+                text => Err(text),
             }
-        };
-        let arrived = tokio::time::timeout(PATIENCE, arrived).await;
-        arrived.expect("the page to which the form leads");
+        })
+        .await;
         assert_eq!(browser.url().await, format!("{url}sent?who=Chris"));
         assert!(browser.find(By::Css("table")).await.is_empty());
 
