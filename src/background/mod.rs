@@ -24,9 +24,8 @@ use crate::store::Error;
 
 /// How long a role rests after the database refused.
 const REST: Duration = Duration::from_secs(2);
-/// How long a role that has caught up lets rings come together: many small transactions cost more than a few larger ones,
-/// but on SQLite a press waits while a large one writes.
-const PAUSE: Duration = Duration::from_millis(25);
+/// How long a role that has caught up lets rings come together: many small transactions cost more than a few larger ones.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Repeats a step: at once while it finds work, else after a ring or a while, until `soft`.
 async fn repeat<S, F>(
