@@ -12,15 +12,17 @@ use super::copies::Copies;
 use super::repeat;
 use crate::flow::Flows;
 use crate::flow::checkpoint::{self, Outcome, checkpoint};
-use crate::store::trail::{Head, Kept};
+use crate::store::trail::{Head, Horizon, Kept};
 use crate::store::{Error, Tx};
 use crate::telemetry::logs::field;
 use crate::trail::tree::{Tiles, append, edge, leaf_hash};
 
 const POLL: Duration = Duration::from_secs(1);
-/// How often events are looked for everywhere: one may be committed after others that took their places later.
+/// How often events are looked for everywhere: where another server took over, places may begin anew.
 const AGAIN: Duration = Duration::from_secs(5);
 const EVERYWHERE: i64 = 0;
+/// No transaction of ours takes this long; those of others on the same server may.
+const LONG: Duration = Duration::from_secs(120);
 
 /// Events that one transaction numbers. On SQLite nobody else writes meanwhile.
 fn batch(flows: &Flows) -> i64 {
@@ -35,21 +37,35 @@ fn batch(flows: &Flows) -> i64 {
 /// # Errors
 /// When the database refuses; then none was numbered.
 pub async fn step(flows: &Flows) -> Result<bool, Error> {
-    Ok(number(flows, EVERYWHERE).await?.is_some())
+    Ok(number(flows, EVERYWHERE).await?.last.is_some())
 }
 
-/// Numbers a batch of events from a place in the order of writing on; returns the place of the first, and whether the
-/// batch was full.
-async fn number(flows: &Flows, from: i64) -> Result<Option<(i64, bool)>, Error> {
+/// What a look at the events without a number led to.
+struct Look {
+    /// How far events had come before it.
+    horizon: Horizon,
+    /// The place of the last one that got its number.
+    last: Option<i64>,
+    /// Whether as many got theirs as a batch takes.
+    full: bool,
+}
+
+/// Numbers a batch of events from a place in the order of writing on.
+async fn number(flows: &Flows, from: i64) -> Result<Look, Error> {
     let limit = batch(flows);
     // Nobody waits for what is read and hashed before the head is locked, which is a write.
     let mut seen = flows.pool.read().await?;
+    let mut look = Look {
+        horizon: seen.horizon().await?,
+        last: None,
+        full: false,
+    };
     let head = seen.trail_head().await?;
     let batch = Batch::read(&mut seen, head, from, limit).await?;
     drop(seen);
     let Some(mut batch) = batch else {
         flows.metrics.unsequenced_events(0);
-        return Ok(None);
+        return Ok(look);
     };
     let mut tx = flows.pool.begin().await?;
     let head = tx.lock_trail().await?;
@@ -57,7 +73,7 @@ async fn number(flows: &Flows, from: i64) -> Result<Option<(i64, bool)>, Error> 
         // Another process numbered meanwhile.
         match Batch::read(&mut tx, head, from, limit).await? {
             Some(left) => batch = left,
-            None => return Ok(None),
+            None => return Ok(look),
         }
     }
     tx.number(head.size, &batch.places).await?;
@@ -66,8 +82,9 @@ async fn number(flows: &Flows, from: i64) -> Result<Option<(i64, bool)>, Error> 
     tx.set_trail_head(Head { size, ..head }).await?;
     tx.commit().await?;
     flows.written.notify_one();
-    let full = batch.places.len() as i64 == limit;
-    Ok(batch.places.first().map(|first| (*first, full)))
+    look.last = batch.places.last().copied();
+    look.full = batch.places.len() as i64 == limit;
+    Ok(look)
 }
 
 /// Events to number next, and what becomes of the tree with them.
@@ -104,9 +121,11 @@ pub struct Sequencer {
 
 #[derive(Default)]
 struct State {
-    /// Where the newest numbers were given: the place from which on events are looked for. On PostgreSQL a look passes
-    /// over what is left of every event that got its number since the last vacuum.
+    /// The place from which on events are looked for: all before it have their numbers. On PostgreSQL a look passes over
+    /// what is left of every event that got its number since the last vacuum.
     from: i64,
+    /// How far events had come when that place was last moved, and when that was.
+    earlier: Option<(Horizon, Instant)>,
     /// When events were last looked for everywhere.
     everywhere: Option<Instant>,
     /// Whether the database continues what was signed.
@@ -115,6 +134,25 @@ struct State {
     copied: Option<Kept>,
     /// What was said to be wrong.
     alarms: BTreeMap<Alarm, String>,
+}
+
+impl State {
+    /// Moves on past the places that this look found complete: where one who began later was numbered before an event that
+    /// comes late, somebody would have left before they were there.
+    fn pass(&mut self, look: &Look) {
+        match self.earlier {
+            Some((earlier, at)) if !earlier.is_complete(&look.horizon) && at.elapsed() < LONG => {
+                return;
+            }
+            Some((earlier, _)) => {
+                let beyond = if look.full { look.last } else { None };
+                let end = earlier.newest.min(beyond.unwrap_or(i64::MAX));
+                self.from = self.from.max(end.saturating_add(1));
+            }
+            None => {}
+        }
+        self.earlier = Some((look.horizon, Instant::now()));
+    }
 }
 
 /// What can be wrong, each by itself.
@@ -167,11 +205,9 @@ impl Sequencer {
                 }
             }
         };
-        let numbered = number(&self.flows, from).await?;
-        let (first, full) = numbered.unwrap_or((EVERYWHERE, false));
-        let mut state = self.state();
-        state.from = state.from.max(first);
-        Ok(full)
+        let look = number(&self.flows, from).await?;
+        self.state().pass(&look);
+        Ok(look.full)
     }
 
     async fn sign(&self) -> Result<bool, Error> {

@@ -16,6 +16,25 @@ pub struct Head {
     pub epoch: u64,
 }
 
+/// How far events had come at a moment. An event takes its place before it is committed: on PostgreSQL those before the
+/// newest may still come.
+#[derive(Clone, Copy, Debug)]
+pub struct Horizon {
+    /// The newest place at which an event is.
+    pub newest: i64,
+    /// The oldest transaction that writes.
+    oldest: i64,
+    /// The transaction that begins next.
+    next: i64,
+}
+
+impl Horizon {
+    /// Tells whether whoever wrote at that moment has ended by `now`: then nothing comes any more up to the newest place.
+    pub fn is_complete(&self, now: &Horizon) -> bool {
+        now.oldest >= self.next
+    }
+}
+
 /// One checkpoint as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
@@ -59,6 +78,24 @@ impl Tx {
         const SQL: &str = "select size, epoch from trail_head where one = 1";
         let rows: Vec<(i64, i64)> = on!(self, |conn| sqlx::query_as(SQL).fetch_all(conn).await?);
         head(rows)
+    }
+
+    /// Returns how far events have come.
+    pub async fn horizon(&mut self) -> Result<Horizon, Error> {
+        // On SQLite one after the other writes.
+        const SQLITE: &str = "select coalesce(max(ord), 0), 0, 0 from event";
+        const POSTGRES: &str = "select coalesce((select max(ord) from event), 0),
+            pg_snapshot_xmin(now)::text::bigint, pg_snapshot_xmax(now)::text::bigint from pg_current_snapshot() now";
+        let sql = match self {
+            Tx::Sqlite(_) => SQLITE,
+            Tx::Postgres(_) => POSTGRES,
+        };
+        let (newest, oldest, next) = on!(self, |conn| sqlx::query_as(sql).fetch_one(conn).await?);
+        Ok(Horizon {
+            newest,
+            oldest,
+            next,
+        })
     }
 
     /// Returns the bytes of events without a number, from a place in the order of writing on and in that order, at most

@@ -319,6 +319,33 @@ both!(
     }
 );
 
+/// On PostgreSQL an event takes its place before it is committed.
+#[tokio::test]
+async fn an_event_that_is_committed_late_comes_before_those_that_began_after_it() {
+    let app = TestApp::start(Db::Postgres).await;
+    let sequencer = sequencer(&app);
+    let mut late = app.flows.pool.begin().await.expect("the database works");
+    let now = app.clock.now();
+    let event = Event::of(confirmd::clock::random(), EventKind::ListChanged, now, None);
+    late.append(&[event]).await.expect("appended");
+    for _ in 0..3 {
+        append(&app, 1).await;
+        step(&sequencer).await;
+    }
+    late.commit().await.expect("committed");
+    append(&app, 1).await;
+    step(&sequencer).await;
+    let places = "select ord::text from event order by seq desc nulls first limit 5";
+    let places = app.sql(places).await;
+    let places: Vec<u64> = places
+        .iter()
+        .map(|place| place.parse().expect("a place"))
+        .collect();
+    let late = places[1];
+    let others = [3, 2, 1].map(|n| late + n);
+    assert_eq!((places[0], &places[2..]), (late + 4, &others[..]));
+}
+
 /// Two processes number and sign while one of them is killed again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_root_for_each_size_whoever_signs_and_whoever_dies() {
