@@ -8,7 +8,7 @@ use std::process::Command;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::support::patience::PATIENCE;
+use crate::world::PATIENCE;
 
 /// `EXT4_IOC_SHUTDOWN` and `EXT4_GOING_FLAGS_NOLOGFLUSH` (Linux, fs/ext4/ext4.h): from that moment on nothing is written any
 /// more, neither data nor journal, as when the power goes.

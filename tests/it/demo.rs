@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use url::Url;
@@ -14,6 +15,9 @@ use crate::support::out;
 use crate::support::patience::seen;
 use crate::support::process::Supervised;
 use crate::support::webdriver::{Browser, By};
+
+/// Long enough for any machine; reached only by a failure.
+const LONG: Duration = Duration::from_secs(60);
 
 /// Says which process the program is, and at last how it ended.
 const TELL: &str = r#""$0" "$@" & echo "pid $!"; wait $!; echo "exit $?""#;
@@ -95,7 +99,7 @@ impl Demo {
                     .as_str()
                     .is_some_and(|s| s.starts_with(subject))
         };
-        seen(&format!("a mail {subject:?}"), async || {
+        seen(&format!("a mail {subject:?}"), LONG, async || {
             let mails = self.mails().await;
             let count = format!("{} others", mails.len());
             mails.into_iter().find(is_it).ok_or(count)
@@ -105,7 +109,7 @@ impl Demo {
 
     /// Waits until the trail's page says all of this.
     async fn trail(&self, browser: &Browser, says: &[&str]) -> String {
-        seen(&format!("a trail that says {says:?}"), async || {
+        seen(&format!("a trail that says {says:?}"), LONG, async || {
             browser.goto(&self.at("live/trail")).await;
             let text = browser.text().await;
             match says.iter().all(|part| text.contains(part)) {
@@ -144,7 +148,7 @@ impl Demo {
         arrive(browser, &self.at(&format!("mailbox/{id}"))).await;
         browser.enter(By::Css("iframe.letter")).await;
         let link = format!("//a[text()='{link}']");
-        seen(&link, async || {
+        seen(&link, LONG, async || {
             let links = browser.find(By::Xpath(&link)).await;
             links.into_iter().next().ok_or("no such link")
         })
@@ -170,7 +174,7 @@ fn drain(mut said: impl Read) {
 
 /// Waits until the page says something. A click may return before the page that it leads to is there.
 async fn sees(browser: &Browser, words: &str) -> String {
-    seen(words, async || {
+    seen(words, LONG, async || {
         let text = browser.text().await;
         match text.contains(words) {
             true => Ok(text),
@@ -182,7 +186,7 @@ async fn sees(browser: &Browser, words: &str) -> String {
 
 /// Waits for a page by its URL.
 async fn arrive(browser: &Browser, url: &str) {
-    seen(url, async || match browser.url().await {
+    seen(url, LONG, async || match browser.url().await {
         there if there == url => Ok(()),
         elsewhere => Err(elsewhere),
     })

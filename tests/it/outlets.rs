@@ -18,9 +18,9 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 
 use crate::support::app::{Db, LISTS, TestApp, both};
-use crate::support::daemon::Home;
+use crate::support::daemon::{Home, PATIENCE};
 use crate::support::http::send;
-use crate::support::patience::{PATIENCE, seen};
+use crate::support::patience::seen;
 use crate::support::receiver::{Act, Receiver};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -57,9 +57,11 @@ impl Places {
 
     /// Waits until a script has left this.
     async fn until(&self, name: &str, text: &str) {
-        seen(&format!("{name}: {text}"), async || match self.read(name) {
-            left if left == text => Ok(()),
-            other => Err(other),
+        seen(&format!("{name}: {text}"), PATIENCE, async || {
+            match self.read(name) {
+                left if left == text => Ok(()),
+                other => Err(other),
+            }
         })
         .await;
     }
@@ -438,9 +440,11 @@ async fn the_ways_in_which_a_program_fails_have_names() {
         let pid = places.read("pid");
         if !pid.is_empty() {
             let process = format!("/proc/{}", pid.trim());
-            seen("its end", async || match Path::new(&process).exists() {
-                false => Ok(()),
-                true => Err(&process),
+            seen("its end", PATIENCE, async || {
+                match Path::new(&process).exists() {
+                    false => Ok(()),
+                    true => Err(&process),
+                }
             })
             .await;
         }

@@ -44,7 +44,7 @@ async fn home(plan: &Plan, chance: &mut Chance, cycles: usize, control: Option<&
             };
             world.until("it has answered or ended", over).await;
         }
-        let status = serving.daemon.wait().await;
+        let status = world.gone(&mut serving).await;
         world.driver.at.send_replace(None);
         world
             .cut(&format!("EIO at a sync ({at} of its thread)"), &serving)

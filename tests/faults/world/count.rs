@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::timeout;
 
-use super::{UNNUMBERED, World};
+use super::{PATIENCE, UNNUMBERED, World};
 use crate::line::{Line, name};
 use crate::plan::Plan;
 use crate::support::driver::{Accepted, signups};
-use crate::support::patience::PATIENCE;
 
 /// What must be nought when all is over.
 const GAPS: [&str; 6] = [

@@ -4,6 +4,7 @@ mod count;
 mod cut;
 
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -15,9 +16,11 @@ use crate::line::name;
 use crate::support::app::Db;
 use crate::support::daemon::{Daemon, Home};
 use crate::support::driver::Driver;
-use crate::support::patience::{PATIENCE, seen};
+use crate::support::patience::seen;
 use crate::support::peer::{Peer, Point};
 
+/// How long the harness waits for anything.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// The longest wait of a mail that was not taken twice.
 const DEFERRED: Duration = Duration::from_secs(400);
 const CONNECTIONS: usize = 8;
@@ -176,7 +179,7 @@ impl World {
 
     /// Waits until something that is looked at is as wanted.
     pub async fn until(&self, what: &str, mut is: impl AsyncFnMut(&Self) -> bool) {
-        seen(what, async || {
+        seen(what, PATIENCE, async || {
             is(self).await.then_some(()).ok_or("that it is not so")
         })
         .await;
@@ -211,6 +214,15 @@ impl World {
                 );
             }
         }
+    }
+
+    /// Waits until a daemon has ended by itself.
+    pub async fn gone(&self, serving: &mut Serving) -> ExitStatus {
+        seen("its end", PATIENCE, async || {
+            let ended = serving.daemon.child.try_wait().expect("it can be asked");
+            ended.ok_or("it runs")
+        })
+        .await
     }
 
     /// Counts the connections of a daemon that stand at a point.

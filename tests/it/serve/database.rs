@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Duration;
 
 use crate::support::app::Db;
 use crate::support::daemon::{Daemon, Home, QUICK};
@@ -62,12 +63,14 @@ async fn forward(listener: TcpListener, to: String) {
 
 /// Asks the readiness until it is as wanted.
 pub(super) async fn ready(daemon: &Daemon, wanted: u16) {
-    seen(&format!("{wanted} of /readyz"), async || {
-        match daemon.ops("/readyz").await {
+    seen(
+        &format!("{wanted} of /readyz"),
+        Duration::from_secs(30),
+        async || match daemon.ops("/readyz").await {
             answer if answer.status == wanted => Ok(()),
             answer => Err(format!("{}: {}", answer.status, answer.body)),
-        }
-    })
+        },
+    )
     .await;
 }
 

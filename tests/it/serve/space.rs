@@ -1,5 +1,7 @@
 //! The disk under a SQLite file is full: nothing new comes in, whoever wants to leave can.
 
+use std::time::Duration;
+
 use crate::support::app::Db;
 use crate::support::daemon::{Daemon, Home, QUICK};
 use crate::support::http::Response;
@@ -34,10 +36,14 @@ fn reserved(disk: &SmallDisk) -> u64 {
 /// Waits until the reserve is given up.
 async fn given_up(disk: &SmallDisk, daemon: &mut Daemon) {
     daemon.message(BEGINS).await;
-    seen("the reserve given up", async || match reserved(disk) {
-        0 => Ok(()),
-        kept => Err(format!("{kept} bytes on a full disk")),
-    })
+    seen(
+        "the reserve given up",
+        Duration::from_secs(20),
+        async || match reserved(disk) {
+            0 => Ok(()),
+            kept => Err(format!("{kept} bytes on a full disk")),
+        },
+    )
     .await;
 }
 

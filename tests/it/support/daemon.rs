@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -15,8 +16,11 @@ use tokio::time::timeout;
 
 use super::app::{Db, LISTS};
 use super::http::{Response, send};
-use super::patience::{PATIENCE, seen};
+use super::patience::seen;
 use super::{out, postgres, sql};
+
+/// How long a test waits for a process.
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Ends a program when the test process ends in whatever way: the kernel then closes the pipe that is its standard input.
 /// A line on it says that the program has ended and its number may belong to another.
@@ -251,12 +255,14 @@ impl Home {
 
     /// Asks until a query answers this number.
     pub async fn until(&self, what: &str, query: &str, wanted: usize) {
-        seen(&format!("{wanted} {what}"), async || {
-            match self.count(query).await {
+        seen(
+            &format!("{wanted} {what}"),
+            PATIENCE * 3,
+            async || match self.count(query).await {
                 found if found == wanted => Ok(()),
                 found => Err(found),
-            }
-        })
+            },
+        )
         .await;
     }
 
@@ -350,7 +356,7 @@ impl Daemon {
 
     /// Waits until it has ended and everything that it said was read.
     pub async fn wait(&mut self) -> ExitStatus {
-        let status = seen("its end", async || {
+        let status = seen("its end", PATIENCE, async || {
             let ended = self.child.try_wait().expect("it can be asked");
             ended.ok_or("it runs")
         })

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::patience::PATIENCE;
+use super::daemon::PATIENCE;
 use super::peer::tls::Certificate;
 
 /// One request as it came.

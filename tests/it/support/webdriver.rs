@@ -346,7 +346,10 @@ fn string(value: &Value) -> String {
 mod tests {
     use super::*;
     use crate::support::patience::seen;
+    use std::time::Duration;
     use tokio::net::TcpListener;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     const PAGE: &str = "<!doctype html><title>before</title><script>document.title = 'script ran'</script>\
         <p style='color:red'>Anna &amp; Bo</p>\
@@ -396,12 +399,14 @@ mod tests {
 
         browser.type_into(By::Css("input[name=who]"), "Chris").await;
         browser.click(By::Xpath("//button[text()='Send']")).await;
-        seen("the page to which the form leads", async || {
-            match browser.text().await {
+        seen(
+            "the page to which the form leads",
+            PATIENCE,
+            async || match browser.text().await {
                 text if text.ends_with("/sent?who=Chris") => Ok(()),
                 text => Err(text),
-            }
-        })
+            },
+        )
         .await;
         assert_eq!(browser.url().await, format!("{url}sent?who=Chris"));
         assert!(browser.find(By::Css("table")).await.is_empty());
