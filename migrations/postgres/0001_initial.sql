@@ -167,6 +167,9 @@ create table trail_head (
 ) with (fillfactor = 10);
 insert into trail_head (one, size, epoch) values (1, 0, 1);
 
+create view numbered_event as select * from event where seq is not null;
+create view unnumbered_event as select * from event where seq is null;
+
 -- What a restored database has lost: the events of another time after so many. While one is open, nobody is eligible.
 create table lost_window (
     epoch      bigint primary key,           -- that began with it

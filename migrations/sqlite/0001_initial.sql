@@ -110,7 +110,8 @@ create index message_leased on message (lease_until) where state = 'claimed';
 create index message_quarantined on message (created_at) where state = 'quarantined';
 create index message_subscriber on message (subscriber);
 
--- What happened, in the order in which it was written (ord) and, once sequenced, in the order of the trail (seq).
+-- What happened, in the order in which it was written (ord). Here one writes after the other, and nothing is taken out
+-- again: so that is the order of the trail too, and an event's place is its number (seq) once the trail reaches it.
 create table event (
     ord        integer primary key,
     id         blob not null unique,
@@ -121,32 +122,25 @@ create table event (
     subscriber blob,
     signup     blob,
     message    blob,
-    leaf       blob not null,                -- the bytes that the trail hashes; the columns before are copies of what they say
-    seq        integer
+    leaf       blob not null                 -- the bytes that the trail hashes; the columns before are copies of what they say
 ) strict;
--- Those without a number stand in no index of numbers: they would be written there and taken out again.
-create unique index event_seq on event (seq) where seq is not null;
-create index event_unsequenced on event (ord) where seq is null;
 create index event_subscriber on event (subscriber) where subscriber is not null;
 
 create trigger event_is_never_deleted before delete on event begin
     select raise(abort, 'events are append-only');
 end;
-create trigger event_is_only_numbered before update on event
-    when old.seq is not null or new.seq is null
-      or new.ord is not old.ord or new.id is not old.id or new.type is not old.type or new.time is not old.time
-      or new.sender is not old.sender or new.list is not old.list or new.subscriber is not old.subscriber
-      or new.signup is not old.signup or new.message is not old.message or new.leaf is not old.leaf
-      -- UPDATE OR REPLACE deletes the event that has the number, as INSERT OR REPLACE does below.
-      or exists (select 1 from event where seq = new.seq)
+create trigger event_is_never_changed before update on event begin
+    select raise(abort, 'events are append-only');
+end;
+-- INSERT OR REPLACE deletes without firing the triggers above unless recursive_triggers is on.
+create trigger event_is_never_replaced before insert on event
+    when exists (select 1 from event where id = new.id)
+      or exists (select 1 from event where ord = new.ord)
 begin
     select raise(abort, 'events are append-only');
 end;
--- INSERT OR REPLACE deletes without firing the trigger above unless recursive_triggers is on.
-create trigger event_is_never_replaced before insert on event
-    when new.seq is not null
-      or exists (select 1 from event where id = new.id)
-      or exists (select 1 from event where ord = new.ord)
+create trigger event_leaves_no_gap after insert on event
+    when new.ord <> 1 and not exists (select 1 from event where ord = new.ord - 1)
 begin
     select raise(abort, 'events are append-only');
 end;
@@ -157,6 +151,11 @@ create table trail_head (
     epoch      integer not null              -- goes up when the operator declares that a part of the trail was lost
 ) strict;
 insert into trail_head (one, size, epoch) values (1, 0, 1);
+
+create view numbered_event as
+    select ord as seq, * from event where ord <= (select size from trail_head where one = 1);
+create view unnumbered_event as
+    select null as seq, * from event where ord > (select size from trail_head where one = 1);
 
 -- What a restored database has lost: the events of another time after so many. While one is open, nobody is eligible.
 create table lost_window (

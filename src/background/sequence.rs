@@ -24,13 +24,8 @@ const EVERYWHERE: i64 = 0;
 /// No transaction of ours takes this long; those of others on the same server may.
 const LONG: Duration = Duration::from_secs(120);
 
-/// Events that one transaction numbers. On SQLite nobody else writes meanwhile.
-fn batch(flows: &Flows) -> i64 {
-    match flows.pool.is_shared() {
-        true => 1000,
-        false => 250,
-    }
-}
+/// Events that one transaction numbers.
+const BATCH: i64 = 1000;
 
 /// Numbers events that have no number yet, at most one batch; returns whether there were any.
 ///
@@ -52,7 +47,6 @@ struct Look {
 
 /// Numbers a batch of events from a place in the order of writing on.
 async fn number(flows: &Flows, from: i64) -> Result<Look, Error> {
-    let limit = batch(flows);
     // Nobody waits for what is read and hashed before the head is locked, which is a write.
     let mut seen = flows.pool.read().await?;
     let mut look = Look {
@@ -61,7 +55,7 @@ async fn number(flows: &Flows, from: i64) -> Result<Look, Error> {
         full: false,
     };
     let head = seen.trail_head().await?;
-    let batch = Batch::read(&mut seen, head, from, limit).await?;
+    let batch = Batch::read(&mut seen, head, from).await?;
     drop(seen);
     let Some(mut batch) = batch else {
         flows.metrics.unsequenced_events(0);
@@ -71,7 +65,7 @@ async fn number(flows: &Flows, from: i64) -> Result<Look, Error> {
     let head = tx.lock_trail().await?;
     if head != batch.head {
         // Another process numbered meanwhile.
-        match Batch::read(&mut tx, head, from, limit).await? {
+        match Batch::read(&mut tx, head, from).await? {
             Some(left) => batch = left,
             None => return Ok(look),
         }
@@ -83,7 +77,7 @@ async fn number(flows: &Flows, from: i64) -> Result<Look, Error> {
     tx.commit().await?;
     flows.written.notify_one();
     look.last = batch.places.last().copied();
-    look.full = batch.places.len() as i64 == limit;
+    look.full = batch.places.len() as i64 == BATCH;
     Ok(look)
 }
 
@@ -97,8 +91,8 @@ struct Batch {
 }
 
 impl Batch {
-    async fn read(tx: &mut Tx, head: Head, from: i64, limit: i64) -> Result<Option<Self>, Error> {
-        let (places, leaves): (_, Vec<_>) = tx.unnumbered(from, limit).await?.into_iter().unzip();
+    async fn read(tx: &mut Tx, head: Head, from: i64) -> Result<Option<Self>, Error> {
+        let (places, leaves): (_, Vec<_>) = tx.unnumbered(from, BATCH).await?.into_iter().unzip();
         if leaves.is_empty() {
             return Ok(None);
         }
@@ -162,6 +156,8 @@ enum Alarm {
     Older,
     /// An event or the tree is not what was numbered.
     Changed,
+    /// The next event cannot be numbered.
+    Stuck,
     /// The copy cannot be written.
     Copy,
 }
@@ -205,9 +201,19 @@ impl Sequencer {
                 }
             }
         };
-        let look = number(&self.flows, from).await?;
-        self.state().pass(&look);
-        Ok(look.full)
+        match number(&self.flows, from).await {
+            Ok(look) => {
+                self.sound_alarm(Alarm::Stuck, None);
+                self.state().pass(&look);
+                Ok(look.full)
+            }
+            // It is not there, or the tree is not: nobody comes after it before somebody has looked.
+            Err(error) if error.is_defect() => {
+                self.sound_alarm(Alarm::Stuck, Some(error.to_string()));
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn sign(&self) -> Result<bool, Error> {

@@ -207,7 +207,7 @@ impl Tx {
     pub async fn event_rows_after(&mut self, seq: i64, limit: i64) -> Result<Vec<EventRow>, Error> {
         const SQL: &str =
             "select ord, seq, id, type, time, sender, list, subscriber, signup, message, leaf
-            from event where seq > $1 order by seq limit $2";
+            from numbered_event where seq > $1 order by seq limit $2";
         let rows: Vec<_> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(seq)
             .bind(limit)
@@ -224,7 +224,7 @@ impl Tx {
     ) -> Result<Vec<EventRow>, Error> {
         const SQL: &str =
             "select ord, seq, id, type, time, sender, list, subscriber, signup, message, leaf
-            from event where seq is null and ord > $1 order by ord limit $2";
+            from unnumbered_event where ord > $1 order by ord limit $2";
         let rows: Vec<_> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(ord)
             .bind(limit)
@@ -236,7 +236,8 @@ impl Tx {
     /// Returns all events of subscribers in the order of their writing.
     pub async fn event_rows_of(&mut self, ids: &[SubscriberId]) -> Result<Vec<EventRow>, Error> {
         const SQL: &str =
-            "select ord, seq, event.id, type, time, sender, list, subscriber, signup, message, leaf
+            "select ord, (select seq from numbered_event where ord = event.ord), event.id, type, time, sender, list,
+              subscriber, signup, message, leaf
             from {set} join event on event.subscriber = s.id order by ord";
         let rows: Vec<_> = self.rows(SQL, of(ids)).await?;
         Ok(rows.into_iter().map(EventRow::read).collect())
@@ -245,7 +246,8 @@ impl Tx {
     /// Returns the events that erased something of subscribers, in the order of their writing.
     pub async fn erasures_of(&mut self, ids: &[SubscriberId]) -> Result<Vec<EventRow>, Error> {
         const SQL: &str =
-            "select ord, seq, event.id, type, time, sender, list, subscriber, signup, message, leaf
+            "select ord, (select seq from numbered_event where ord = event.ord), event.id, type, time, sender, list,
+              subscriber, signup, message, leaf
             from {set} join event on event.subscriber = s.id
             where type in ('evidence.erased', 'subscriber.erased') order by ord";
         let rows: Vec<_> = self.rows(SQL, of(ids)).await?;

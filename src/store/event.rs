@@ -53,9 +53,9 @@ impl Tx {
         sender: Option<&SenderId>,
     ) -> Result<Vec<Sequenced>, Error> {
         const ALL: &str = "select seq, leaf
-            from event where seq > $1 order by seq limit $2";
+            from numbered_event where seq > $1 order by seq limit $2";
         const ONE: &str = "select seq, leaf
-            from event where seq > $1 and sender = $3 order by seq limit $2";
+            from numbered_event where seq > $1 and sender = $3 order by seq limit $2";
         let rows: Vec<(i64, Vec<u8>)> = on!(self, |conn| {
             let query = sqlx::query_as(if sender.is_some() { ONE } else { ALL });
             let query = query.bind(after).bind(limit);
@@ -70,7 +70,7 @@ impl Tx {
     /// Returns the sequenced events of a subscriber, oldest first.
     pub async fn events_of(&mut self, id: SubscriberId) -> Result<Vec<Sequenced>, Error> {
         const SQL: &str = "select seq, leaf
-            from event where subscriber = $1 and seq is not null order by seq";
+            from numbered_event where subscriber = $1 order by seq";
         let rows: Vec<(i64, Vec<u8>)> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(id.0)
             .fetch_all(conn)
@@ -83,7 +83,8 @@ impl Tx {
         &mut self,
         id: SubscriberId,
     ) -> Result<Vec<(Option<u64>, Vec<u8>)>, Error> {
-        const SQL: &str = "select seq, leaf from event where subscriber = $1 order by ord";
+        const SQL: &str = "select (select seq from numbered_event where ord = event.ord), leaf
+            from event where subscriber = $1 order by ord";
         let rows: Vec<(Option<i64>, Vec<u8>)> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(id.0)
             .fetch_all(conn)
@@ -96,7 +97,8 @@ impl Tx {
 
     /// Returns the length of the trail and how many events wait for a number, counted up to [`COUNTED`].
     pub async fn trail_length(&mut self) -> Result<(i64, i64), Error> {
-        const SQL: &str = "select size, (select count(*) from (select ord from event where seq is null limit $1) as w)
+        const SQL: &str =
+            "select size, (select count(*) from (select ord from unnumbered_event limit $1) as w)
             from trail_head where one = 1";
         Ok(on!(self, |conn| sqlx::query_as(SQL)
             .bind(COUNTED)

@@ -105,7 +105,7 @@ impl Tx {
         from: i64,
         limit: i64,
     ) -> Result<Vec<(i64, Vec<u8>)>, Error> {
-        const SQL: &str = "select ord, leaf from event where seq is null and ord >= $1
+        const SQL: &str = "select ord, leaf from unnumbered_event where ord >= $1
             order by ord limit $2";
         Ok(on!(self, |conn| sqlx::query_as(SQL)
             .bind(from)
@@ -117,9 +117,17 @@ impl Tx {
     /// Gives the events at these places the numbers after `size`; the head is locked, so that nobody else has numbered them.
     pub async fn number(&mut self, size: u64, places: &[i64]) -> Result<(), Error> {
         const SQL: &str = "update event set seq = s.seq from {set} where event.ord = s.ord";
+        let numbers = (size + 1..).map(signed);
+        if let Tx::Sqlite(_) = self {
+            // An event's place is its number: with the head, these have theirs.
+            return match numbers.zip(places).find(|(number, place)| number != *place) {
+                Some((number, _)) => Err(Error::corrupt(format!("event {number} is missing"))),
+                None => Ok(()),
+            };
+        }
         let set = Set::new()
             .int("ord", places.iter().copied())
-            .int("seq", (size + 1..).take(places.len()).map(signed));
+            .int("seq", numbers.take(places.len()));
         self.write(SQL, set).await
     }
 
@@ -157,6 +165,18 @@ impl Tx {
         Ok(tiles)
     }
 
+    /// Returns over how many events the tree is.
+    pub async fn tree_size(&mut self) -> Result<u64, Error> {
+        const SQL: &str =
+            "select place, hashes from tile where level = 0 order by place desc limit 1";
+        let last: Option<(i64, Vec<u8>)> = on!(self, |conn| sqlx::query_as(SQL)
+            .fetch_optional(conn)
+            .await?);
+        let size =
+            |(place, hashes): (i64, Vec<u8>)| place.unsigned_abs() * 256 + hashes.len() as u64 / 32;
+        Ok(last.map_or(0, size))
+    }
+
     /// Writes tiles that grew or are new.
     pub async fn save_tiles(&mut self, tiles: &Tiles) -> Result<(), Error> {
         const SQL: &str = "insert into tile (level, place, hashes)
@@ -184,7 +204,8 @@ impl Tx {
         seq: u64,
         limit: i64,
     ) -> Result<Vec<(u64, Vec<u8>)>, Error> {
-        const SQL: &str = "select seq, leaf from event where seq > $1 order by seq limit $2";
+        const SQL: &str =
+            "select seq, leaf from numbered_event where seq > $1 order by seq limit $2";
         let rows: Vec<(i64, Vec<u8>)> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(signed(seq))
             .bind(limit)
@@ -196,7 +217,7 @@ impl Tx {
 
     /// Returns the number of an event, if it has one.
     pub async fn number_of(&mut self, event: EventId) -> Result<Option<u64>, Error> {
-        const SQL: &str = "select seq from event where id = $1 and seq is not null";
+        const SQL: &str = "select seq from numbered_event where id = $1";
         let row: Option<(i64,)> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(event.0)
             .fetch_optional(conn)

@@ -181,7 +181,7 @@ fn address(stderr: std::process::ChildStderr) -> SocketAddr {
 
 async fn unsequenced(url: &str) -> i64 {
     use sqlx::Connection as _;
-    const SQL: &str = "select count(*) from event where seq is null";
+    const SQL: &str = "select count(*) from unnumbered_event";
     let (count,): (i64,) = match url.strip_prefix("sqlite:") {
         Some(_) => {
             let mut conn = sqlx::SqliteConnection::connect(url)

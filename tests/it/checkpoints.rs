@@ -141,28 +141,24 @@ both!(what_changed_since_it_was_numbered_is_not_signed, |db| {
     append(&app, 300).await;
     step(&role).await;
     let off = match db {
-        Db::Sqlite => [
-            "drop trigger event_is_only_numbered",
-            "drop trigger event_is_never_deleted",
-        ],
-        Db::Postgres => ["alter table event disable trigger user", "select 1"],
+        Db::Sqlite => "drop trigger event_is_never_changed",
+        Db::Postgres => "alter table event disable trigger user",
     };
-    for statement in off {
-        app.execute(statement).await.expect("ours");
-    }
+    app.execute(off).await.expect("ours");
     let leaf = match db {
         Db::Sqlite => "x'7b7d'",
         Db::Postgres => r"'\x7b7d'",
     };
-    let changed_leaf = format!("update event set leaf = {leaf} where seq = SEQ");
+    let number = db.seq();
+    let set = |what: &str, of: &str| format!("update event set {what} where {number} = {of}");
     for (change, undo) in [
         (
-            changed_leaf.as_str(),
-            "update event set leaf = (select leaf from spare where seq = SEQ) where seq = SEQ",
+            &*set(&format!("leaf = {leaf}"), "SEQ"),
+            &*set("leaf = (select leaf from spare where seq = SEQ)", "SEQ"),
         ),
         (
-            "update event set seq = SEQ + 5000 where seq = SEQ",
-            "update event set seq = SEQ where seq = SEQ + 5000",
+            &*set(&format!("{number} = SEQ + 5000"), "SEQ"),
+            &*set(&format!("{number} = SEQ"), "SEQ + 5000"),
         ),
         (
             "update tile set hashes = (select hashes from tile where level = 1) where level = 0 and place = 1",
@@ -175,7 +171,7 @@ both!(what_changed_since_it_was_numbered_is_not_signed, |db| {
         let signed = kept(&app).await;
         let seq = (app.count("event").await - 3).to_string();
         for copy in [
-            "create table spare as select seq, leaf from event",
+            "create table spare as select seq, leaf from numbered_event",
             "create table spare_tile as select hashes from tile where level = 0 and place = 1",
         ] {
             app.execute(copy).await.expect("ours");

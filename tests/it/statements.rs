@@ -113,7 +113,7 @@ async fn bring(app: &TestApp, email: &str, state: &str) {
 const APART: [&str; 10] = [
     "select id, sender, scopes, hash, created_at, revoked_at from api_key",
     "select\n              (select count(*) from (select due_at from message where state = 'queued'",
-    "select size, (select count(*) from (select ord from event where seq is null",
+    "select size, (select count(*) from (select ord from unnumbered_event",
     "select data_version from pragma_data_version",
     "pragma wal_checkpoint",
     "pragma wal_autocheckpoint",

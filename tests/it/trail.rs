@@ -5,6 +5,10 @@ use serde_json::Value;
 use crate::support::app::{Db, TestApp, both, signup};
 use crate::support::serve;
 
+const NUMBERED: &str = "id in (select id from numbered_event)";
+const UNNUMBERED: &str = "id in (select id from unnumbered_event)";
+const FIRST: &str = "id in (select id from numbered_event where seq = 1)";
+
 /// Two events with numbers and one without, all with every column set that an event may have.
 async fn begin(db: Db) -> TestApp {
     let app = TestApp::start(db).await;
@@ -43,66 +47,77 @@ both!(no_column_of_an_event_can_be_changed, |db| {
         ("signup", id),
         ("message", id),
         ("leaf", leaf),
-        ("seq", "null"),
-        ("seq", "seq + 1000"),
-        ("seq", "seq"),
         ("type", "type"),
     ] {
-        for rows in ["seq is not null", "seq is null", "seq = 1"] {
+        for rows in [NUMBERED, UNNUMBERED, FIRST] {
             let statement = format!("update event set {column} = {value} where {rows}");
             refused(&app, &statement).await;
         }
         // With its number at the same time.
-        if column != "seq" && column != value {
+        if db == Db::Postgres && column != value {
             let statement =
-                format!("update event set {column} = {value}, seq = 5000 where seq is null");
+                format!("update event set {column} = {value}, seq = 5000 where {UNNUMBERED}");
             refused(&app, &statement).await;
         }
     }
-    // PostgreSQL refuses the identity itself.
-    let moved = app.execute("update event set ord = ord + 1000").await;
-    assert!(moved.is_err());
+    match db {
+        // An event's place is its number.
+        Db::Sqlite => {
+            for place in ["ord + 1000", "-ord", "ord"] {
+                refused(&app, &format!("update event set ord = {place}")).await;
+            }
+        }
+        Db::Postgres => {
+            for number in ["null", "seq + 1000", "seq"] {
+                for rows in [NUMBERED, UNNUMBERED, FIRST] {
+                    let statement = format!("update event set seq = {number} where {rows}");
+                    refused(&app, &statement).await;
+                }
+            }
+            // The identity is refused by PostgreSQL itself.
+            let moved = app.execute("update event set ord = ord + 1000").await;
+            assert!(moved.is_err());
+        }
+    }
     assert_eq!(app.dump().await, before);
 });
 
 both!(no_event_can_be_taken_away_or_written_over, |db| {
     let app = begin(db).await;
     let before = app.dump().await;
-    for statement in [
-        "delete from event",
-        "delete from event where seq = 1",
-        "delete from event where seq is null",
-    ] {
-        refused(&app, statement).await;
+    for rows in ["true", NUMBERED, UNNUMBERED, FIRST] {
+        refused(&app, &format!("delete from event where {rows}")).await;
     }
     let columns = "id, type, time, sender, list, subscriber, signup, message, leaf";
     let upsert = format!(
         "insert into event ({columns}) select {columns} from event where true on conflict (id) do update set type = 'key.revoked'"
     );
     refused(&app, &upsert).await;
-    let numbered = format!(
-        "insert into event ({columns}, seq) select {}, type, time, sender, list, subscriber, signup, message, leaf, 5000 from event where seq = 1",
-        match db {
-            Db::Sqlite => "randomblob(16)",
-            Db::Postgres => "gen_random_uuid()",
-        }
-    );
-    refused(&app, &numbered).await;
     match db {
         Db::Sqlite => {
             let fresh = "randomblob(16), 'key.revoked', time, sender, list, subscriber, signup, message, leaf";
             for statement in [
-                format!("insert or replace into event ({columns}) select {columns} from event where seq = 1"),
-                format!("replace into event ({columns}) select {columns} from event where seq is null"),
-                format!("insert or replace into event (ord, {columns}) select ord, {fresh} from event where seq = 1"),
-                format!("insert or replace into event ({columns}, seq) select {fresh}, seq from event where seq = 1"),
-                "update or replace event set seq = 1 where seq is null".to_owned(),
-                "update or replace event set id = (select id from event where seq = 1) where seq = 2".to_owned(),
+                format!("insert or replace into event ({columns}) select {columns} from event where {FIRST}"),
+                format!("replace into event ({columns}) select {columns} from event where {UNNUMBERED}"),
+                format!("insert or replace into event (ord, {columns}) select ord, {fresh} from event where {FIRST}"),
+                format!("update or replace event set ord = 1 where {UNNUMBERED}"),
+                "update or replace event set id = (select id from event where ord = 1) where ord = 2".to_owned(),
             ] {
                 refused(&app, &statement).await;
             }
+            // A place that is not the next one would leave a gap between numbers.
+            for place in ["5000", "0", "-1", "(select max(ord) + 2 from event)"] {
+                let gap = format!(
+                    "insert into event (ord, {columns}) select {place}, {fresh} from event where {FIRST}"
+                );
+                refused(&app, &gap).await;
+            }
         }
         Db::Postgres => {
+            let numbered = format!(
+                "insert into event ({columns}, seq) select gen_random_uuid(), type, time, sender, list, subscriber, signup, message, leaf, 5000 from event where {FIRST}"
+            );
+            refused(&app, &numbered).await;
             for statement in [
                 "truncate event",
                 "truncate event cascade",
@@ -174,7 +189,7 @@ both!(the_program_prints_the_trail, |db| {
         lines.collect::<Vec<Value>>()
     };
     // An event without a number is not yet in the trail.
-    let numbered = app.count("event where seq is not null").await;
+    let numbered = app.count("numbered_event").await;
     assert_eq!(tail(&["--after", "0"]).len(), numbered);
     let answer = app
         .post_signup(&signup("printed@example.org", &["weekly", "offers"]))

@@ -186,7 +186,7 @@ impl Run<'_, '_> {
             let head = tx.trail_head().await?;
             let Some(seq) = rows.last().and_then(|row| row.seq) else {
                 if self.checks.has(Check::Numbers) {
-                    numbers.end(head.size, self.report);
+                    numbers.end(head.size, tx.tree_size().await?, self.report);
                 }
                 self.report.events = head.size;
                 self.waiting(&mut tx).await?;

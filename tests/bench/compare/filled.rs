@@ -77,7 +77,7 @@ fn confirm_one(bench: &Bench, home: &Home) {
     bench
         .block_on(load::run(once(200), links::press(paths, "")))
         .all_expected("confirm");
-    while bench.block_on(home.count("select count(*) from event where seq is null")) > 0 {
+    while bench.block_on(home.count("select count(*) from unnumbered_event")) > 0 {
         std::thread::sleep(Duration::from_millis(10));
     }
     drop(daemon);

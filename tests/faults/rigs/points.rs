@@ -293,7 +293,7 @@ async fn step(
     world.home.set("ROLES__SEQUENCE", "true");
     let nought = match at {
         At::Accepted => "select 'x' from message where state = 'queued' and claims = 0",
-        At::Settled => "select 'x' from event where seq is null and type = 'message.sent'",
+        At::Settled => "select 'x' from unnumbered_event where type = 'message.sent'",
         At::Sequenced => {
             "select 'x' from trail_head where size > (select coalesce(max(size), 0) from checkpoint)"
         }

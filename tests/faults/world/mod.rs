@@ -45,7 +45,7 @@ poll = "200 ms"
 /// The mails that wait for nothing but their turn: one whose answer was lost waits half an hour, and is accounted for.
 const WAITING: &str =
     "select count(*) from message where state = 'claimed' or (state = 'queued' and ambiguous = 0)";
-const UNNUMBERED: &str = "select count(*) from event where seq is null";
+const UNNUMBERED: &str = "select count(*) from unnumbered_event";
 
 /// A home, its peer and its driver.
 pub struct World {

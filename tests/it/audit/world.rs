@@ -120,8 +120,8 @@ impl World {
     async fn unprotect(&mut self) {
         let statement = match self.db {
             Db::Sqlite => {
-                "drop trigger event_is_never_deleted; drop trigger event_is_only_numbered;
-                 drop trigger event_is_never_replaced; pragma synchronous = off"
+                "drop trigger event_is_never_deleted; drop trigger event_is_never_changed;
+                 drop trigger event_is_never_replaced; drop trigger event_leaves_no_gap; pragma synchronous = off"
             }
             Db::Postgres => {
                 "alter table event disable trigger user; set synchronous_commit = off; set client_min_messages = error;
@@ -214,8 +214,9 @@ impl World {
     pub fn sql_of_yesterday(&self, left: u64) -> Vec<String> {
         let kept = usize::try_from(left).expect("small");
         let mut sql = self.tree(&self.leaf_hashes()[..kept]);
+        let seq = self.db.seq();
         sql.push(format!(
-            "delete from event where seq > {left} or seq is null"
+            "delete from event where {seq} > {left} or {seq} is null"
         ));
         sql.push(format!("delete from checkpoint where size > {left}"));
         sql.push(format!("update trail_head set size = {left}"));

@@ -153,9 +153,7 @@ async fn on_a_full_disk_people_can_leave_and_nobody_comes() {
     assert_eq!(sent, emails.len() + 1, "what is not in flight waits");
     let waits = "select count(*) from message where state = 'queued'";
     assert_eq!(home.count(waits).await, 1, "the goodbye");
-    let unnumbered = home
-        .count("select count(*) from event where seq is null")
-        .await;
+    let unnumbered = home.count("select count(*) from unnumbered_event").await;
     assert!(unnumbered > MANY, "numbers take from the reserve");
     assert_eq!(home.sql("pragma integrity_check").await, ["ok"]);
     assert_eq!(reserved(&disk), 0);

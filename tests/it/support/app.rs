@@ -32,6 +32,16 @@ pub enum Db {
     Postgres,
 }
 
+impl Db {
+    /// Returns the column that holds the number of an event once it has one.
+    pub fn seq(self) -> &'static str {
+        match self {
+            Db::Sqlite => "ord",
+            Db::Postgres => "seq",
+        }
+    }
+}
+
 /// Writes a test once and runs it on both databases.
 ///
 /// `both!(name, |db| { ... })` makes the tests `name::sqlite` and `name::postgres`.

@@ -284,7 +284,7 @@ impl Home {
             Db::Sqlite => "cast(seq as text)",
             Db::Postgres => "seq::text",
         };
-        let rows = format!("select {text} || ' ' || type from event order by seq");
+        let rows = format!("select {text} || ' ' || type from numbered_event order by seq");
         let mut counts = std::collections::BTreeMap::new();
         let rows = self.sql(&rows).await;
         for (i, row) in rows.iter().enumerate() {
@@ -292,13 +292,15 @@ impl Home {
             assert_eq!(seq, (i + 1).to_string(), "a gap in the trail");
             *counts.entry(kind.to_owned()).or_insert(0) += 1;
         }
-        assert_eq!(self.count("select size from trail_head").await, rows.len());
+        for all in ["select size from trail_head", "select count(*) from event"] {
+            assert_eq!(self.count(all).await, rows.len(), "{all}");
+        }
         counts
     }
 }
 
 const WAITING: &str = "select count(*) from message where state in ('queued', 'claimed')";
-const UNNUMBERED: &str = "select count(*) from event where seq is null";
+const UNNUMBERED: &str = "select count(*) from unnumbered_event";
 
 /// A command that has ended.
 #[derive(Debug)]

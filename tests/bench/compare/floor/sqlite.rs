@@ -133,7 +133,6 @@ impl Work {
         let mut inserts: Vec<Statement> = self.inserts.iter().map(|sql| prepare(sql)).collect();
         let mut begin = prepare("begin immediate");
         let mut commit = prepare("commit");
-        let mut number = prepare("update event set seq = ?1 where ord = ?1");
         let mut tile = prepare("insert into tile (level, place, hashes) values (?, ?, ?)");
         let mut checkpoint = prepare(
             "insert into checkpoint (epoch, size, note, signed_at, stamp) values (?, ?, ?, ?, ?)",
@@ -158,9 +157,6 @@ impl Work {
             while numbered < self.size && (written - numbered >= NUMBERED_AT_ONCE || last) {
                 let to = (numbered + NUMBERED_AT_ONCE).min(self.size);
                 begin.execute([]).expect("begun");
-                for n in numbered + 1..=to {
-                    number.execute([n.cast_signed()]).expect("numbered");
-                }
                 while let Some((_, values)) = tiles.next_if(|(at, _)| *at <= to) {
                     tile.execute(params_from_iter(values)).expect("inserted");
                 }
