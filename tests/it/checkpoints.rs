@@ -16,6 +16,7 @@ use crate::support::driver::Driver;
 use crate::support::http::send;
 use crate::support::mail::Mail;
 use crate::support::peer::Peer;
+use crate::support::serve;
 
 fn sequencer(app: &TestApp) -> Sequencer {
     let copies = Copies::new(app.dir.path().join("copies"));
@@ -190,6 +191,44 @@ both!(what_changed_since_it_was_numbered_is_not_signed, |db| {
         for table in ["drop table spare", "drop table spare_tile"] {
             app.execute(table).await.expect("ours");
         }
+    }
+});
+
+both!(what_cannot_be_numbered_is_told_and_waits, |db| {
+    let app = TestApp::start(db).await;
+    let role = sequencer(&app);
+    append(&app, 5).await;
+    step(&role).await;
+    let tile = [
+        "create table spare as select * from tile",
+        "delete from tile",
+        "insert into tile select * from spare",
+    ];
+    let mut losses = vec![tile];
+    if db == Db::Sqlite {
+        let off = "drop trigger event_is_never_deleted";
+        app.execute(off).await.expect("ours");
+        losses.push([
+            "create table spare as select * from event order by ord desc limit 1 offset 1",
+            "delete from event where ord in (select ord from spare)",
+            "insert into event select * from spare",
+        ]);
+    }
+    for [copy, lose, undo] in losses {
+        append(&app, 3).await;
+        let numbered = app.count("numbered_event").await;
+        app.execute(copy).await.expect("ours");
+        app.execute(lose).await.expect("ours");
+        step(&role).await;
+        assert_eq!(app.count("numbered_event").await, numbered, "{lose}");
+        assert_eq!(metric(&app, "confirmd_trail_alarm ").await, "1", "{lose}");
+        let verified = serve::command(&app, &["audit", "verify"]);
+        assert_eq!(verified.status.code(), Some(1), "{lose}");
+        app.execute(undo).await.expect("ours");
+        step(&role).await;
+        assert_eq!(app.count("unnumbered_event").await, 0, "{undo}");
+        assert_eq!(metric(&app, "confirmd_trail_alarm ").await, "0", "{undo}");
+        app.execute("drop table spare").await.expect("ours");
     }
 });
 

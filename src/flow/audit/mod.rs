@@ -189,7 +189,7 @@ impl Run<'_, '_> {
                     numbers.end(head.size, tx.tree_size().await?, self.report);
                 }
                 self.report.events = head.size;
-                self.waiting(&mut tx).await?;
+                self.waiting(&mut tx, numbers).await?;
                 return Ok(head);
             };
             last = seq;
@@ -207,7 +207,7 @@ impl Run<'_, '_> {
     }
 
     /// Goes over the events that have no number yet.
-    async fn waiting(&mut self, tx: &mut Tx) -> Result<(), Error> {
+    async fn waiting(&mut self, tx: &mut Tx, mut numbers: Numbers) -> Result<(), Error> {
         let mut last = 0;
         loop {
             let rows = tx.unnumbered_rows_after(last, PAGE).await?;
@@ -217,6 +217,9 @@ impl Run<'_, '_> {
             last = row.ord;
             let head = tx.trail_head().await?;
             let page = Page::read(tx, rows, head, self.checks).await?;
+            if self.checks.has(Check::Numbers) && !self.subject.pool.is_shared() {
+                numbers.places(&page, self.report);
+            }
             self.rows(&page);
         }
     }

@@ -44,13 +44,25 @@ impl Numbers {
     }
 
     /// Expects the last event at the head, and the tree to reach as far.
-    pub fn end(&self, head: u64, tree: u64, report: &mut Report) {
+    pub fn end(&mut self, head: u64, tree: u64, report: &mut Report) {
         if self.last < head {
             self.gap(head, report);
         }
         // On SQLite an event beyond the head stands like one without a number.
         if self.last <= head && tree > head {
             beyond(head + 1, head, report);
+        }
+        self.last = head;
+    }
+
+    /// Expects events without a number at the places that will be theirs, as SQLite gives them out.
+    pub fn places(&mut self, page: &Page, report: &mut Report) {
+        for (row, _) in &page.rows {
+            let place = row.ord.unsigned_abs();
+            if place > self.last + 1 {
+                self.gap(place - 1, report);
+            }
+            self.last = place;
         }
     }
 }

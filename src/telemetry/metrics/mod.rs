@@ -157,7 +157,7 @@ impl Metrics {
             trail_alarm: add(
                 ours,
                 "trail_alarm",
-                "1 while the trail is not what was signed, or its copy cannot be written",
+                "1 while the trail is not what was signed, its next event cannot be numbered, or its copy cannot be written",
             ),
             copies: add(
                 ours,
