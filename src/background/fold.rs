@@ -15,7 +15,7 @@ use crate::store::wal::{Length, Wal};
 
 /// Pages (of 4 KiB) after which the log is folded: the fewer the times, the fewer pages are written twice, but the longer
 /// commits wait while the disk takes what the last fold has written.
-const MANY: i64 = 1_000;
+const MANY: i64 = 250;
 /// Pages that are folded between two commits without being felt.
 const FEW: i64 = 64;
 /// Pages after which the log is begun anew, for which commits wait; until then it grows while it is folded.
