@@ -32,17 +32,22 @@ const BATCH: i64 = 1000;
 /// # Errors
 /// When the database refuses; then none was numbered.
 pub async fn step(flows: &Flows) -> Result<bool, Error> {
-    Ok(number(flows, EVERYWHERE).await?.last.is_some())
+    Ok(!number(flows, EVERYWHERE).await?.numbered.is_empty())
 }
 
 /// What a look at the events without a number led to.
 struct Look {
     /// How far events had come before it.
     horizon: Horizon,
-    /// The place of the last one that got its number.
-    last: Option<i64>,
-    /// Whether as many got theirs as a batch takes.
-    full: bool,
+    /// The places of those that got their numbers.
+    numbered: Vec<i64>,
+}
+
+impl Look {
+    /// Tells whether as many got theirs as a batch takes.
+    fn is_full(&self) -> bool {
+        self.numbered.len() as i64 == BATCH
+    }
 }
 
 /// Numbers a batch of events from a place in the order of writing on.
@@ -51,8 +56,7 @@ async fn number(flows: &Flows, from: i64) -> Result<Look, Error> {
     let mut seen = flows.pool.read().await?;
     let mut look = Look {
         horizon: seen.horizon().await?,
-        last: None,
-        full: false,
+        numbered: Vec::new(),
     };
     let head = seen.trail_head().await?;
     let batch = Batch::read(&mut seen, head, from).await?;
@@ -76,8 +80,7 @@ async fn number(flows: &Flows, from: i64) -> Result<Look, Error> {
     tx.set_trail_head(Head { size, ..head }).await?;
     tx.commit().await?;
     flows.written.notify_one();
-    look.last = batch.places.last().copied();
-    look.full = batch.places.len() as i64 == BATCH;
+    look.numbered = batch.places;
     Ok(look)
 }
 
@@ -139,8 +142,8 @@ impl State {
                 return;
             }
             Some((earlier, _)) => {
-                let beyond = if look.full { look.last } else { None };
-                let end = earlier.newest.min(beyond.unwrap_or(i64::MAX));
+                let last = look.numbered.last().filter(|_| look.is_full());
+                let end = earlier.newest.min(last.copied().unwrap_or(i64::MAX));
                 self.from = self.from.max(end.saturating_add(1));
             }
             None => {}
@@ -205,7 +208,7 @@ impl Sequencer {
             Ok(look) => {
                 self.sound_alarm(Alarm::Stuck, None);
                 self.state().pass(&look);
-                Ok(look.full)
+                Ok(look.is_full())
             }
             // It is not there, or the tree is not: nobody comes after it before somebody has looked.
             Err(error) if error.is_defect() => {

@@ -82,15 +82,13 @@ impl Tx {
 
     /// Returns how far events have come.
     pub async fn horizon(&mut self) -> Result<Horizon, Error> {
-        // On SQLite one after the other writes.
-        const SQLITE: &str = "select coalesce(max(ord), 0), 0, 0 from event";
-        const POSTGRES: &str = "select coalesce((select max(ord) from event), 0),
+        const SQL: &str = "select coalesce((select max(ord) from event), 0),
             pg_snapshot_xmin(now)::text::bigint, pg_snapshot_xmax(now)::text::bigint from pg_current_snapshot() now";
-        let sql = match self {
-            Tx::Sqlite(_) => SQLITE,
-            Tx::Postgres(_) => POSTGRES,
+        let (newest, oldest, next) = match self {
+            // One after the other writes, and the head says from which place on events have no number.
+            Tx::Sqlite(_) => (0, 0, 0),
+            Tx::Postgres(tx) => sqlx::query_as(SQL).fetch_one(&mut **tx).await?,
         };
-        let (newest, oldest, next) = on!(self, |conn| sqlx::query_as(sql).fetch_one(conn).await?);
         Ok(Horizon {
             newest,
             oldest,

@@ -24,14 +24,18 @@ impl Numbers {
                 report.add(Check::Numbers, At::Nothing, what);
                 continue;
             };
-            if seq > self.last + 1 {
-                self.gap(seq - 1, report);
-            }
+            self.follow(seq, report);
             if seq > page.head.size {
                 beyond(seq, page.head.size, report);
             }
-            self.last = seq;
         }
+    }
+
+    fn follow(&mut self, number: u64, report: &mut Report) {
+        if number > self.last + 1 {
+            self.gap(number - 1, report);
+        }
+        self.last = number;
     }
 
     fn gap(&self, to: u64, report: &mut Report) {
@@ -58,11 +62,7 @@ impl Numbers {
     /// Expects events without a number at the places that will be theirs, as SQLite gives them out.
     pub fn places(&mut self, page: &Page, report: &mut Report) {
         for (row, _) in &page.rows {
-            let place = row.ord.unsigned_abs();
-            if place > self.last + 1 {
-                self.gap(place - 1, report);
-            }
-            self.last = place;
+            self.follow(row.ord.unsigned_abs(), report);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::plan::Plan;
 use crate::support::app::Db;
 use crate::support::chance::Chance;
 use crate::support::peer::Point;
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 /// Syncs of the thread that writes, up to which a start needs none to fail.
 const START: usize = 12;
@@ -44,7 +44,7 @@ async fn home(plan: &Plan, chance: &mut Chance, cycles: usize, control: Option<&
             };
             world.until("it has answered or ended", over).await;
         }
-        let status = world.gone(&mut serving).await;
+        let status = serving.daemon.ended(PATIENCE).await;
         world.driver.at.send_replace(None);
         world
             .cut(&format!("EIO at a sync ({at} of its thread)"), &serving)

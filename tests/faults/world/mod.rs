@@ -4,7 +4,6 @@ mod count;
 mod cut;
 
 use std::path::Path;
-use std::process::ExitStatus;
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -214,15 +213,6 @@ impl World {
                 );
             }
         }
-    }
-
-    /// Waits until a daemon has ended by itself.
-    pub async fn gone(&self, serving: &mut Serving) -> ExitStatus {
-        seen("its end", PATIENCE, async || {
-            let ended = serving.daemon.child.try_wait().expect("it can be asked");
-            ended.ok_or("it runs")
-        })
-        .await
     }
 
     /// Counts the connections of a daemon that stand at a point.

@@ -356,13 +356,18 @@ impl Daemon {
         assert!(sent.expect("sh").success(), "{line}");
     }
 
-    /// Waits until it has ended and everything that it said was read.
-    pub async fn wait(&mut self) -> ExitStatus {
-        let status = seen("its end", PATIENCE, async || {
+    /// Waits until it has ended.
+    pub async fn ended(&mut self, within: Duration) -> ExitStatus {
+        seen("its end", within, async || {
             let ended = self.child.try_wait().expect("it can be asked");
             ended.ok_or("it runs")
         })
-        .await;
+        .await
+    }
+
+    /// Waits until it has ended and everything that it said was read.
+    pub async fn wait(&mut self) -> ExitStatus {
+        let status = self.ended(PATIENCE).await;
         for said in [&mut self.stdout, &mut self.stderr] {
             // The reading thread drops its end at the end of the pipe.
             while said.changed().await.is_ok() {}
