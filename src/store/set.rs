@@ -1,4 +1,4 @@
-//! Sets: many rows in one statement, as `unnest` on PostgreSQL and `jsonb_each` on SQLite.
+//! Sets: many rows in one statement, as `unnest` on PostgreSQL and `jsonb_each` on SQLite, where one row is bound as it is.
 //!
 //! A statement names its set `{set}` and reads the columns that it was built with, and `n`, the number of the row.
 //! Rows one by one cost a round trip each on PostgreSQL and a change of threads each on SQLite.
@@ -6,16 +6,20 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use sqlx::error::BoxDynError;
 use sqlx::postgres::PgRow;
 use sqlx::query::Query;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, FromRow, Postgres};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments, AssertSqlSafe, FromRow, Postgres};
 use uuid::Uuid;
 
 use super::types::Document;
 use super::{Error, Tx};
 use crate::domain::hex;
 use crate::domain::time::Timestamp;
+
+/// Room for the text of a set on SQLite.
+const TEXT: usize = 512;
 
 /// The rows of one statement, column by column.
 #[derive(Default)]
@@ -87,31 +91,69 @@ impl Set {
         sql.replace("{set}", &set)
     }
 
-    /// `place` is the number of the parameter that has the rows.
-    fn sqlite(&self, sql: &str, place: usize) -> String {
-        let mut picks = String::new();
+    /// Appends the statement for SQLite to others, and what it binds to what those bind.
+    pub(super) fn sqlite(
+        self,
+        sql: &str,
+        statements: &mut String,
+        bound: &mut SqliteArguments,
+    ) -> Result<(), sqlx::Error> {
+        let set = match self.rows() {
+            1 => self.one_row(bound),
+            // A text for each number of rows would be prepared anew each time.
+            _ => self.json_rows(bound),
+        };
+        let set = set.map_err(sqlx::Error::Encode)?;
+        let mut parts = sql.split("{set}");
+        statements.push_str(parts.next().unwrap_or_default());
+        for part in parts {
+            statements.push_str(&set);
+            statements.push_str(part);
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> usize {
+        self.columns.first().map_or(0, |(_, column)| column.len())
+    }
+
+    fn one_row(self, bound: &mut SqliteArguments) -> Result<String, BoxDynError> {
+        let mut set = String::with_capacity(TEXT);
+        set.push_str("(select ");
+        for (name, column) in self.columns {
+            column.bind_one(bound)?;
+            let _ = write!(set, "${} as {name}, ", bound.len());
+        }
+        set.push_str("1 as n) as s");
+        Ok(set)
+    }
+
+    fn json_rows(self, bound: &mut SqliteArguments) -> Result<String, BoxDynError> {
+        bound.add(self.array())?;
+        let mut set = String::with_capacity(TEXT);
+        // Without the table between them, SQLite makes each row once for every column that is picked; as JSONB it is not
+        // parsed again for each.
+        let _ = write!(
+            set,
+            "(with rows as materialized (select key, value as row from jsonb_each(${})) select ",
+            bound.len()
+        );
         for (i, (name, column)) in self.columns.iter().enumerate() {
             let _ = match column {
                 Column::Uuid(_) | Column::Bytes(_) => {
-                    write!(picks, "unhex(row ->> {i}) as {name}, ")
+                    write!(set, "unhex(row ->> {i}) as {name}, ")
                 }
-                _ => write!(picks, "row ->> {i} as {name}, "),
+                _ => write!(set, "row ->> {i} as {name}, "),
             };
         }
-        // Without the table between them, SQLite makes each row once for every column that is picked; as JSONB it is not
-        // parsed again for each.
-        let set = format!(
-            "(with rows as materialized (select key, value as row from jsonb_each(${place}))
-            select {picks}key + 1 as n from rows) as s"
-        );
-        sql.replace("{set}", &set)
+        set.push_str("key + 1 as n from rows) as s");
+        Ok(set)
     }
 
-    /// The rows as a JSON array of arrays, which SQLite takes as its one parameter.
-    fn json_rows(&self) -> String {
-        let rows = self.columns.first().map_or(0, |(_, column)| column.len());
+    /// The rows as a JSON array of arrays.
+    fn array(&self) -> String {
         let mut json = vec![b'['];
-        for row in 0..rows {
+        for row in 0..self.rows() {
             json.extend_from_slice(if row == 0 { b"[" } else { b",[" });
             for (i, (_, column)) in self.columns.iter().enumerate() {
                 if i > 0 {
@@ -135,6 +177,18 @@ impl Column {
             Column::Int(v) => v.len(),
             Column::Time(v) => v.len(),
             Column::Json(v) => v.len(),
+        }
+    }
+
+    /// Binds the value of the only row.
+    fn bind_one(self, bound: &mut SqliteArguments) -> Result<(), BoxDynError> {
+        match self {
+            Column::Uuid(mut v) => bound.add(v.pop().flatten()),
+            Column::Bytes(mut v) => bound.add(v.pop().flatten()),
+            Column::Text(mut v) => bound.add(v.pop().flatten()),
+            Column::Int(mut v) => bound.add(v.pop().flatten()),
+            Column::Time(mut v) => bound.add(v.pop().flatten()),
+            Column::Json(mut v) => bound.add(v.pop().flatten()),
         }
     }
 
@@ -184,7 +238,7 @@ impl Tx {
     /// Runs a statement over a set: on SQLite at the latest with the commit, and before whatever is asked next.
     pub(super) async fn write(&mut self, sql: &'static str, set: Set) -> Result<(), Error> {
         match self {
-            Tx::Sqlite(tx) => tx.add(|place| set.sqlite(sql, place), set.json_rows()),
+            Tx::Sqlite(tx) => tx.add(sql, set)?,
             Tx::Postgres(tx) => {
                 let query: Query<'_, Postgres, _> = sqlx::query(AssertSqlSafe(set.postgres(sql)));
                 bind_columns!(query, set).execute(&mut **tx).await?;
@@ -210,7 +264,7 @@ impl Tx {
         match self {
             Tx::Sqlite(tx) => {
                 for (sql, set) in statements {
-                    tx.add(|place| set.sqlite(sql, place), set.json_rows());
+                    tx.add(sql, set)?;
                 }
                 Ok(tx.rows().await?.map(Rows::Sqlite))
             }

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 
 use super::Error;
+use super::set::Set;
 
 /// A connection that one at a time may use, in the order of asking.
 #[derive(Clone, Debug)]
@@ -122,7 +123,7 @@ impl Transaction {
             held: Held::Writer(Writer { turn, failed }),
             waiting: Waiting {
                 sql: "begin immediate;".to_owned(),
-                rows: Vec::new(),
+                ..Waiting::default()
             },
         })
     }
@@ -133,11 +134,12 @@ impl Transaction {
         self.held.connection()
     }
 
-    /// Adds a statement. `sql` makes its text from the number of the parameter that has its rows.
-    pub(super) fn add(&mut self, sql: impl FnOnce(usize) -> String, rows: String) {
-        self.waiting.rows.push(rows);
-        self.waiting.sql += &sql(self.waiting.rows.len());
-        self.waiting.sql.push(';');
+    /// Adds a statement over a set.
+    pub(super) fn add(&mut self, sql: &str, set: Set) -> Result<(), Error> {
+        let Waiting { sql: all, bound } = &mut self.waiting;
+        set.sqlite(sql, all, bound)?;
+        all.push(';');
+        Ok(())
     }
 
     /// Runs what waits; the last `N` statements answer with these rows.
@@ -239,21 +241,20 @@ impl Drop for Writer {
     }
 }
 
-/// Statements that go out together, with the rows of each.
+/// Statements that go out together, and what they bind.
 #[derive(Default)]
 struct Waiting {
     sql: String,
-    rows: Vec<String>,
+    bound: SqliteArguments,
 }
 
 impl Waiting {
     fn query(self) -> Query<'static, Sqlite, SqliteArguments> {
-        let query = sqlx::query(AssertSqlSafe(self.sql));
-        self.rows.into_iter().fold(query, Query::bind)
+        sqlx::query_with(AssertSqlSafe(self.sql), self.bound)
     }
 }
 
-/// The rows hold addresses.
+/// What is bound holds addresses.
 impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiting")
