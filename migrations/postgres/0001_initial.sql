@@ -9,7 +9,7 @@
 -- ledger holds what the limits on confirmation mails rest on. No address is readable here.
 create table address (
     mailbox    bytea primary key check (length(mailbox) = 16),
-    ledger     jsonb,                        -- none while it would hold the first mail alone
+    ledger     jsonb,                        -- none while it would hold the first mail alone, confirmed or not
     first_mail uuid,                         -- none once there is a ledger
     check ((ledger is null) = (first_mail is not null))
 ) with (fillfactor = 80);

@@ -5,7 +5,7 @@
 -- ledger holds what the limits on confirmation mails rest on. No address is readable here.
 create table address (
     mailbox    blob primary key check (length(mailbox) = 16),
-    ledger     text,                         -- none while it would hold the first mail alone
+    ledger     text,                         -- none while it would hold the first mail alone, confirmed or not
     first_mail blob,                         -- none once there is a ledger
     check ((ledger is null) = (first_mail is not null))
 ) strict, without rowid;

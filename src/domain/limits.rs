@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::MessageId;
+use super::id::{MessageId, SignupId};
 use super::list::{ListId, SenderId};
 use super::time::Timestamp;
 
@@ -42,6 +42,25 @@ pub struct Ledger {
     /// When each sender last answered "you are already subscribed".
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     notices: BTreeMap<SenderId, Timestamp>,
+    /// The signup that the first mail answers, while that mail stands for a ledger that was never stored.
+    #[serde(skip)]
+    first: Option<SignupId>,
+}
+
+/// The first mail to a mailbox. Until more has to be remembered, what is known of it says what the ledger would.
+pub struct First {
+    /// Which.
+    pub message: MessageId,
+    /// By which sender.
+    pub sender: SenderId,
+    /// About which lists.
+    pub lists: BTreeSet<ListId>,
+    /// When it was handed to the relay or given up.
+    pub settled: Option<Timestamp>,
+    /// The signup that it answers.
+    pub signup: Option<SignupId>,
+    /// Something of that signup was confirmed.
+    pub confirmed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,22 +125,19 @@ impl Withheld {
 
 impl Ledger {
     /// The ledger of a mailbox whose first mail was queued.
-    pub fn first(
-        message: MessageId,
-        sender: SenderId,
-        lists: BTreeSet<ListId>,
-        settled: Option<Timestamp>,
-    ) -> Self {
-        let mut ledger = Self::default();
-        ledger.mails.push(Counted {
-            message,
-            sender,
-            lists,
-            settled,
-            own: false,
-            confirmed: false,
-        });
-        ledger
+    pub fn first(mail: First) -> Self {
+        Self {
+            mails: vec![Counted {
+                message: mail.message,
+                sender: mail.sender,
+                lists: mail.lists,
+                settled: mail.settled,
+                own: false,
+                confirmed: mail.confirmed,
+            }],
+            first: mail.signup,
+            ..Self::default()
+        }
     }
 
     /// Decides which of the lists a confirmation mail may be sent for now.
@@ -206,8 +222,12 @@ impl Ledger {
         }
     }
 
-    /// Notes that the mailbox confirmed something at a sender.
-    pub fn confirmed(&mut self, sender: &SenderId) {
+    /// Notes that the mailbox confirmed something of a signup at a sender. Of the first mail's own signup that is read with
+    /// that mail: nothing has to be stored.
+    pub fn confirmed(&mut self, sender: &SenderId, signup: SignupId) {
+        if self.first == Some(signup) {
+            return;
+        }
         for mail in &mut self.mails {
             mail.confirmed |= mail.sender == *sender;
         }
@@ -356,7 +376,8 @@ mod tests {
             mailbox.sign_up(at(4 * day), "acme", "weekly"),
             Err(Withheld::Sender)
         );
-        mailbox.0.confirmed(&"acme".parse().unwrap());
+        let signup = SignupId::new(at(0), [0; 10]);
+        mailbox.0.confirmed(&"acme".parse().unwrap(), signup);
         assert_eq!(mailbox.sign_up(at(4 * day), "acme", "weekly"), Ok(()));
     }
 

@@ -151,7 +151,8 @@ fn one(
         confirmed.push(list.list.clone());
     }
     if !confirmed.is_empty() {
-        work.change_ledger(signup.mailbox).confirmed(&signup.sender);
+        work.change_ledger(signup.mailbox)
+            .confirmed(&signup.sender, signup.id);
     }
     Ok(confirmed)
 }

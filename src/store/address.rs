@@ -10,7 +10,7 @@ use super::types::{document, keyed, parsed};
 use super::{Error, Tx, locking};
 use crate::domain::delivery::About;
 use crate::domain::id::{MessageId, SignupId, SubscriptionId};
-use crate::domain::limits::Ledger;
+use crate::domain::limits::{First, Ledger};
 use crate::domain::pepper::Keyed;
 use crate::domain::time::Timestamp;
 
@@ -28,7 +28,8 @@ pub(super) fn locking_or_making(mailboxes: &BTreeMap<Keyed, MessageId>) -> (&'st
 
 /// Reads mailboxes in the order of their keys, without and with locking them.
 const BY_KEY: (&str, &str) = locking!(
-    "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at
+    "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at, m.signup,
+      exists (select 1 from signup_list l where l.signup = m.signup and l.state = 'confirmed')
     from address a left join message m on m.id = a.first_mail
     where a.mailbox in (select s.mailbox from {set}) order by a.mailbox",
     " for update of a"
@@ -53,7 +54,8 @@ impl Tx {
     /// Returns the statement that does so with the mailboxes of signups.
     pub(super) fn locking_signups(&self, ids: &[SignupId]) -> (&'static str, Set) {
         let texts = locking!(
-            "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at
+            "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at, m.signup,
+              exists (select 1 from signup_list l where l.signup = m.signup and l.state = 'confirmed')
             from address a left join message m on m.id = a.first_mail
             where a.mailbox in (select signup.mailbox from {set} join signup on signup.id = s.id)
             order by a.mailbox",
@@ -124,15 +126,22 @@ type Row = (
     Option<String>,
     Option<Json<Vec<About>>>,
     Option<Timestamp>,
+    Option<Uuid>,
+    bool,
 );
 
-fn read((mailbox, ledger, mail, sender, lists, settled): Row) -> Result<(Keyed, Ledger), Error> {
+fn read(row: Row) -> Result<(Keyed, Ledger), Error> {
+    let (mailbox, ledger, mail, sender, lists, settled, signup, confirmed) = row;
     let ledger = match (ledger, mail, sender, lists) {
         (Some(ledger), ..) => ledger.0,
-        (None, Some(mail), Some(sender), Some(lists)) => {
-            let lists = lists.0.into_iter().map(|about| about.list).collect();
-            Ledger::first(MessageId(mail), parsed(&sender)?, lists, settled)
-        }
+        (None, Some(mail), Some(sender), Some(lists)) => Ledger::first(First {
+            message: MessageId(mail),
+            sender: parsed(&sender)?,
+            lists: lists.0.into_iter().map(|about| about.list).collect(),
+            settled,
+            signup: signup.map(SignupId),
+            confirmed,
+        }),
         _ => Ledger::default(),
     };
     Ok((keyed(mailbox)?, ledger))

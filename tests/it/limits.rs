@@ -15,6 +15,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const SENT: &str = "sent weekly=open";
 const WITHHELD: &str = "withheld weekly=withheld";
+const LEDGERS: &str = "select cast(count(*) as text) from address where ledger is not null";
 
 /// Signs up with an API key, has mails sent and says what became of the signup.
 async fn try_at(app: &TestApp, key: &str, email: &str, lists: &[&str]) -> String {
@@ -78,7 +79,6 @@ both!(signups_that_wait_together_send_one_mail, |db| {
 });
 
 both!(sending_the_first_mail_writes_nothing_to_its_mailbox, |db| {
-    const LEDGERS: &str = "select cast(count(*) as text) from address where ledger is not null";
     let app = TestApp::start(db).await;
     let email = "first@example.org";
     let both = attempt(&app, email, &["weekly", "offers"]).await;
@@ -101,6 +101,32 @@ both!(sending_the_first_mail_writes_nothing_to_its_mailbox, |db| {
         ]
     );
 });
+
+both!(
+    confirming_the_first_mail_writes_nothing_to_its_mailbox,
+    |db| {
+        let app = TestApp::start(db).await;
+        let email = "first.yes@example.org";
+        assert_eq!(attempt(&app, email, &["weekly"]).await, SENT);
+        let mail = app.mailbox(email).pop().expect("a mail");
+        assert_eq!(app.press(&mail.confirm(), "").await.status, 200);
+        assert_eq!(app.sql(LEDGERS).await, ["0"]);
+        // All the same it no longer counts over the month.
+        app.pass(DAY);
+        for _ in 0..2 {
+            for _ in 0..3 {
+                assert_eq!(attempt(&app, email, &["offers"]).await, "sent offers=open");
+                app.pass(11 * MINUTE);
+            }
+            app.pass(2 * DAY);
+        }
+        assert_eq!(
+            attempt(&app, email, &["offers"]).await,
+            "withheld offers=withheld"
+        );
+        assert_eq!(app.sql(LEDGERS).await, ["1"]);
+    }
+);
 
 both!(three_mails_of_a_sender_in_24_hours, |db| {
     let app = TestApp::start(db).await;

@@ -124,7 +124,7 @@ both!(no_statement_goes_over_a_table_that_grows, |db| {
     }
     let decline = mail("stays@example.org").decline();
     assert_eq!(daemon.open(&decline).await.status, 200);
-    assert_eq!(daemon.press(&decline, "reason=no").await.status, 200);
+    assert_eq!(daemon.press(&decline, "reason=not_me").await.status, 200);
     home.idle().await;
     let mut statements = stop(&mut daemon).await;
 

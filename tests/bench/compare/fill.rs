@@ -79,7 +79,7 @@ const COPIES: [Copy; 8] = [
     Copy {
         table: "address",
         template: "select a.* from address a join real_one r on r.mailbox = a.mailbox",
-        keys: &[("mailbox", "p.mailbox")],
+        keys: &[("mailbox", "p.mailbox"), ("first_mail", "p.message")],
     },
     Copy {
         table: "subscriber",
