@@ -33,6 +33,7 @@ pub mod evidence;
 pub mod frequency;
 pub(crate) mod hex;
 pub mod id;
+pub mod ledger;
 pub mod limits;
 pub mod list;
 pub mod locale;

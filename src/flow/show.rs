@@ -4,7 +4,7 @@ use super::{Error, Keys};
 use crate::domain::address::Address;
 use crate::domain::eligibility::{Ineligible, Standing, eligible};
 use crate::domain::event::Sequenced;
-use crate::domain::limits::Ledger;
+use crate::domain::ledger::Ledger;
 use crate::domain::list::SenderId;
 use crate::store::Pool;
 use crate::store::message::Message;

@@ -9,7 +9,7 @@ use crate::clock::random;
 use crate::domain::consent::Hash;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{SignupId, SubscriberId, SubscriptionId};
-use crate::domain::limits::Ledger;
+use crate::domain::ledger::Ledger;
 use crate::domain::list::{Facts, ListId};
 use crate::domain::pepper::Keyed;
 use crate::domain::signup::{Decline, ListState, Standing};

@@ -10,7 +10,7 @@ use super::types::{document, keyed, parsed};
 use super::{Error, Tx, locking};
 use crate::domain::delivery::About;
 use crate::domain::id::{MessageId, SignupId, SubscriptionId};
-use crate::domain::limits::{First, Ledger};
+use crate::domain::ledger::{First, Ledger};
 use crate::domain::pepper::Keyed;
 use crate::domain::time::Timestamp;
 

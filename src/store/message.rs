@@ -13,7 +13,7 @@ use super::types::{document, keyed, named, parsed};
 use super::{Error, Tx, on};
 use crate::domain::delivery::{About, Answer, MessageKind, MessageState, Pinned};
 use crate::domain::id::{MessageId, SignupId, SubscriberId};
-use crate::domain::limits::Ledger;
+use crate::domain::ledger::Ledger;
 use crate::domain::list::SenderId;
 use crate::domain::pepper::Keyed;
 use crate::domain::time::Timestamp;

@@ -13,7 +13,7 @@ use super::types::{document, hash, keyed, named, parsed};
 use super::{Error, Tx};
 use crate::domain::consent::{Consent, Hash};
 use crate::domain::id::{SignupId, SubscriberId};
-use crate::domain::limits::Ledger;
+use crate::domain::ledger::Ledger;
 use crate::domain::list::{ListId, SenderId};
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Keyed;
