@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::set::{Rows, Set};
 use super::types::{document, keyed, parsed};
-use super::{Error, Tx, locking};
+use super::{Error, Tx};
 use crate::domain::delivery::About;
 use crate::domain::id::{MessageId, SignupId, SubscriptionId};
 use crate::domain::ledger::{First, Ledger};
@@ -26,43 +26,36 @@ pub(super) fn locking_or_making(mailboxes: &BTreeMap<Keyed, MessageId>) -> (&'st
     (SQL, set)
 }
 
-/// Reads mailboxes in the order of their keys, without and with locking them.
-const BY_KEY: (&str, &str) = locking!(
-    "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at, m.signup,
-      exists (select 1 from signup_list l where l.signup = m.signup and l.state = 'confirmed')
-    from address a left join message m on m.id = a.first_mail
-    where a.mailbox in (select s.mailbox from {set}) order by a.mailbox",
-    " for update of a"
-);
+/// Returns the statement that reads mailboxes, for [`Tx::ask`]; [`ledgers`] reads its rows.
+pub(super) fn reading(mailboxes: &BTreeSet<Keyed>) -> (&'static str, Set) {
+    const SQL: &str = "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at, m.signup,
+          exists (select 1 from signup_list l where l.signup = m.signup and l.state = 'confirmed')
+        from address a left join message m on m.id = a.first_mail
+        where a.mailbox in (select s.mailbox from {set})";
+    let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
+    (SQL, set)
+}
 
+/// Returns the statement that reads the mailboxes of signups, as [`reading`] does.
+pub(super) fn reading_of_signups(ids: &[SignupId]) -> (&'static str, Set) {
+    const SQL: &str = "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at, m.signup,
+          exists (select 1 from signup_list l where l.signup = m.signup and l.state = 'confirmed')
+        from address a left join message m on m.id = a.first_mail
+        where a.mailbox in (select signup.mailbox from {set} join signup on signup.id = s.id)";
+    (SQL, Set::new().uuid("id", ids.iter().map(|id| id.0)))
+}
+
+/// On PostgreSQL a statement that waits for a lock sees all but the locked rows as they were before. So mailboxes are locked
+/// first, and what a decision rests on is read by the next statement. On SQLite the transaction holds the one write lock
+/// that there is.
 impl Tx {
     /// Locks known mailboxes in the order of their keys and reads their ledgers.
     pub async fn lock_mailboxes(
         &mut self,
         mailboxes: &BTreeSet<Keyed>,
     ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
-        let [locked] = self.ask([self.locking(mailboxes)]).await?;
-        ledgers(&locked)
-    }
-
-    /// Returns the statement that does so, for [`Tx::ask`]; [`ledgers`] reads its rows.
-    pub(super) fn locking(&self, mailboxes: &BTreeSet<Keyed>) -> (&'static str, Set) {
-        let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
-        (self.locks(BY_KEY), set)
-    }
-
-    /// Returns the statement that does so with the mailboxes of signups.
-    pub(super) fn locking_signups(&self, ids: &[SignupId]) -> (&'static str, Set) {
-        let texts = locking!(
-            "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at, m.signup,
-              exists (select 1 from signup_list l where l.signup = m.signup and l.state = 'confirmed')
-            from address a left join message m on m.id = a.first_mail
-            where a.mailbox in (select signup.mailbox from {set} join signup on signup.id = s.id)
-            order by a.mailbox",
-            " for update of a"
-        );
-        let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
-        (self.locks(texts), set)
+        self.hold_mailboxes(mailboxes).await?;
+        self.ledgers(mailboxes).await
     }
 
     /// Locks known mailboxes in the order of their keys, whatever their ledgers say.
@@ -73,7 +66,20 @@ impl Tx {
             let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
             self.rows::<(Vec<u8>,)>(SQL, set).await?;
         }
-        // On SQLite the transaction holds the one write lock that there is.
+        Ok(())
+    }
+
+    /// Locks the mailboxes of signups in the order of their keys.
+    pub(super) async fn hold_mailboxes_of_signups(
+        &mut self,
+        ids: &[SignupId],
+    ) -> Result<(), Error> {
+        const SQL: &str = "select mailbox from address where mailbox in
+              (select signup.mailbox from {set} join signup on signup.id = s.id) order by mailbox for update";
+        if let Tx::Postgres(_) = self {
+            let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
+            self.rows::<(Vec<u8>,)>(SQL, set).await?;
+        }
         Ok(())
     }
 
@@ -90,7 +96,6 @@ impl Tx {
             let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
             self.rows::<(Vec<u8>,)>(SQL, set).await?;
         }
-        // On SQLite the transaction holds the one write lock that there is.
         Ok(())
     }
 
@@ -99,8 +104,7 @@ impl Tx {
         &mut self,
         mailboxes: &BTreeSet<Keyed>,
     ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
-        let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
-        let [rows] = self.ask([(BY_KEY.0, set)]).await?;
+        let [rows] = self.ask([reading(mailboxes)]).await?;
         ledgers(&rows)
     }
 

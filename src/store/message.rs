@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::address::ledgers;
+use super::address::{ledgers, reading};
 use super::set::{Rows, Set};
 use super::signup::{WithAll, with_all};
 use super::subscriber::{Subscriber, subscribers};
@@ -188,6 +188,7 @@ impl Tx {
     pub async fn lock_picked(&mut self, picked: &[Message]) -> Result<Picked, Error> {
         let of_signups = picked.iter().filter(|message| message.signup.is_some());
         let mailboxes = of_signups.map(|message| message.mailbox).collect();
+        self.hold_mailboxes(&mailboxes).await?;
         let signups: Vec<_> = picked.iter().filter_map(|m| m.signup).collect();
         let others = picked
             .iter()
@@ -195,7 +196,7 @@ impl Tx {
         let people: Vec<_> = others.map(|m| m.subscriber).collect();
         let [signups, lists, subscriptions] = with_all(&signups);
         let asked = [
-            self.locking(&mailboxes),
+            reading(&mailboxes),
             signups,
             lists,
             subscriptions,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::address::ledgers;
+use super::address::{ledgers, reading_of_signups};
 use super::set::{Rows, Set};
 use super::subscriber::Subscription;
 use super::types::{document, hash, keyed, named, parsed};
@@ -302,8 +302,9 @@ impl Tx {
         &mut self,
         ids: &[SignupId],
     ) -> Result<(BTreeMap<Keyed, Ledger>, WithAll), Error> {
+        self.hold_mailboxes_of_signups(ids).await?;
         let [signups, lists, subscriptions] = with_all(ids);
-        let asked = [self.locking_signups(ids), signups, lists, subscriptions];
+        let asked = [reading_of_signups(ids), signups, lists, subscriptions];
         let [locked, signups, lists, subscriptions] = self.ask(asked).await?;
         let all = WithAll::read([signups, lists, subscriptions])?;
         Ok((ledgers(&locked)?, all))

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use confirmd::domain::id::SignupId;
+use confirmd::domain::signup::ListState;
 use confirmd::flow::api_key::Scope;
 use serde_json::Value;
 
-use crate::support::app::{LISTS, TestApp, both, signup};
+use crate::support::app::{Db, LISTS, TestApp, both, signup};
 use crate::support::http::send;
 use crate::support::out;
+use crate::support::patience::seen;
 use crate::support::peer::{Act, Point};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -127,6 +130,40 @@ both!(
         assert_eq!(app.sql(LEDGERS).await, ["1"]);
     }
 );
+
+/// On PostgreSQL a statement that waits for a lock sees what else there is as it was before it waited.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_waited_for_a_confirm_knows_of_it() {
+    let app = TestApp::start(Db::Postgres).await;
+    let email = "waits.for.yes@example.org";
+    let first = app.sign_up(email, &["weekly"]).await;
+    app.deliver().await;
+    app.pass(11 * MINUTE);
+    app.sign_up(email, &["offers"]).await;
+
+    let first = [SignupId(first.parse().expect("an id"))];
+    let mut tx = app.flows.pool.begin().await.expect("begun");
+    let mailbox = tx.signups(&first).await.expect("read")[0].mailbox;
+    tx.hold_mailboxes(&[mailbox].into()).await.expect("locked");
+    let mut lists = tx.signup_lists(&first).await.expect("read");
+    lists[0].state = ListState::Confirmed;
+    tx.save_signup_lists(&lists).await.expect("written");
+    let confirmed = async {
+        const WAITING: &str = "select count(*)::text from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'";
+        seen("a claim that waits", MINUTE, async || {
+            match app.sql(WAITING).await.concat() {
+                one if one == "1" => Ok(()),
+                other => Err(other),
+            }
+        })
+        .await;
+        tx.commit().await.expect("committed");
+    };
+    tokio::join!(app.deliver(), confirmed);
+    let counted = "select coalesce(ledger -> 'mails' -> 0 ->> 'confirmed', 'no') from address";
+    assert_eq!(app.sql(counted).await, ["true"]);
+}
 
 both!(three_mails_of_a_sender_in_24_hours, |db| {
     let app = TestApp::start(db).await;

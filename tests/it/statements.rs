@@ -232,8 +232,13 @@ both!(
             "insert event",
             "insert evidence",
         ];
+        // The one write lock of SQLite needs no statement.
+        let lock = match db {
+            Db::Sqlite => &[][..],
+            Db::Postgres => &["select address"],
+        };
         let show = [&read[..], &["select address"]].concat();
-        let press = [&["select address"], &read[..], &wrote].concat();
+        let press = [lock, &["select address"], &read[..], &wrote].concat();
         let ran = acts(serve.statements_until("subscription.confirmed"));
         assert_eq!(ran, [show, press].concat());
 
@@ -245,11 +250,6 @@ both!(
         );
         let ran = acts(serve.statements_until("subscription.unsubscribed"));
         let leaving = ["select subscription", "insert subscription", "insert event"];
-        // The one write lock of SQLite needs no statement.
-        let lock = match db {
-            Db::Sqlite => &[][..],
-            Db::Postgres => &["select address"],
-        };
         assert_eq!(ran, [lock, &leaving].concat());
     }
 );
