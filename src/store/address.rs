@@ -26,23 +26,33 @@ pub(super) fn locking_or_making(mailboxes: &BTreeMap<Keyed, MessageId>) -> (&'st
     (SQL, set)
 }
 
-/// Returns the statement that reads mailboxes, for [`Tx::ask`]; [`ledgers`] reads its rows.
-pub(super) fn reading(mailboxes: &BTreeSet<Keyed>) -> (&'static str, Set) {
-    const SQL: &str = "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at, m.signup,
-          exists (select 1 from signup_list l where l.signup = m.signup and l.state = 'confirmed')
-        from address a left join message m on m.id = a.first_mail
-        where a.mailbox in (select s.mailbox from {set})";
-    let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
-    (SQL, set)
+/// The text that reads these mailboxes; [`ledgers`] reads its rows.
+macro_rules! ledgers_of {
+    ($mailboxes:literal) => {
+        concat!(
+            "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at, m.signup,
+              exists (select 1 from signup_list l where l.signup = m.signup and l.state = 'confirmed')
+            from address a left join message m on m.id = a.first_mail
+            where a.mailbox in (", $mailboxes, ")"
+        )
+    };
 }
 
-/// Returns the statement that reads the mailboxes of signups, as [`reading`] does.
+/// Returns the statement that reads mailboxes, for [`Tx::ask`].
+pub(super) fn reading(mailboxes: &BTreeSet<Keyed>) -> (&'static str, Set) {
+    const SQL: &str = ledgers_of!("select s.mailbox from {set}");
+    (SQL, set_of(mailboxes))
+}
+
+/// Returns the statement that reads the mailboxes of signups, for [`Tx::ask`].
 pub(super) fn reading_of_signups(ids: &[SignupId]) -> (&'static str, Set) {
-    const SQL: &str = "select a.mailbox, a.ledger, m.id, m.sender, m.lists, m.settled_at, m.signup,
-          exists (select 1 from signup_list l where l.signup = m.signup and l.state = 'confirmed')
-        from address a left join message m on m.id = a.first_mail
-        where a.mailbox in (select signup.mailbox from {set} join signup on signup.id = s.id)";
+    const SQL: &str =
+        ledgers_of!("select signup.mailbox from {set} join signup on signup.id = s.id");
     (SQL, Set::new().uuid("id", ids.iter().map(|id| id.0)))
+}
+
+fn set_of(mailboxes: &BTreeSet<Keyed>) -> Set {
+    Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()))
 }
 
 /// On PostgreSQL a statement that waits for a lock sees all but the locked rows as they were before. So mailboxes are locked
@@ -62,11 +72,7 @@ impl Tx {
     pub async fn hold_mailboxes(&mut self, mailboxes: &BTreeSet<Keyed>) -> Result<(), Error> {
         const SQL: &str = "select mailbox from address
             where mailbox in (select s.mailbox from {set}) order by mailbox for update";
-        if let Tx::Postgres(_) = self {
-            let set = Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()));
-            self.rows::<(Vec<u8>,)>(SQL, set).await?;
-        }
-        Ok(())
+        self.hold(SQL, || set_of(mailboxes)).await
     }
 
     /// Locks the mailboxes of signups in the order of their keys.
@@ -76,11 +82,8 @@ impl Tx {
     ) -> Result<(), Error> {
         const SQL: &str = "select mailbox from address where mailbox in
               (select signup.mailbox from {set} join signup on signup.id = s.id) order by mailbox for update";
-        if let Tx::Postgres(_) = self {
-            let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
-            self.rows::<(Vec<u8>,)>(SQL, set).await?;
-        }
-        Ok(())
+        let set = || Set::new().uuid("id", ids.iter().map(|id| id.0));
+        self.hold(SQL, set).await
     }
 
     /// Locks the mailboxes of subscriptions, of erased ones those of the same addresses, in the order of their keys.
@@ -92,9 +95,13 @@ impl Tx {
               (select p.mailbox from {set} join subscription n on n.id = s.id join subscriber p on p.id = n.subscriber
               union all select p.mailbox from {set} join tombstone t on t.subscription = s.id
                 join subscriber p on p.sender = t.sender and p.identity = t.identity) order by mailbox for update";
+        let set = || Set::new().uuid("id", ids.iter().map(|id| id.0));
+        self.hold(SQL, set).await
+    }
+
+    async fn hold(&mut self, sql: &'static str, set: impl FnOnce() -> Set) -> Result<(), Error> {
         if let Tx::Postgres(_) = self {
-            let set = Set::new().uuid("id", ids.iter().map(|id| id.0));
-            self.rows::<(Vec<u8>,)>(SQL, set).await?;
+            self.rows::<(Vec<u8>,)>(sql, set()).await?;
         }
         Ok(())
     }

@@ -54,14 +54,6 @@ macro_rules! on {
 }
 use on;
 
-/// One text for both databases, and what locks its rows where rows are locked; see [`Tx::locks`].
-macro_rules! locking {
-    ($sql:literal, $lock:literal) => {
-        ($sql, concat!($sql, $lock))
-    };
-}
-use locking;
-
 /// How far rows that wait are counted: whoever looks at the number acts long before.
 pub const COUNTED: i64 = 100_000;
 
@@ -154,15 +146,6 @@ impl Pool {
 }
 
 impl Tx {
-    /// Chooses of two texts the one that locks rows, where that is needed.
-    fn locks(&self, (sqlite, postgres): (&'static str, &'static str)) -> &'static str {
-        match self {
-            // The transaction holds the one write lock that there is.
-            Tx::Sqlite(_) => sqlite,
-            Tx::Postgres(_) => postgres,
-        }
-    }
-
     /// Commits.
     ///
     /// # Errors

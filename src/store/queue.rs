@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::message::{Message, MessageRow};
 use super::set::Set;
-use super::{COUNTED, Error, Tx, locking, on};
+use super::{COUNTED, Error, Tx, on};
 use crate::domain::delivery::retry::LOST_CLAIMS;
 use crate::domain::id::{MessageId, SignupId};
 use crate::domain::time::Timestamp;
@@ -58,15 +58,20 @@ impl Tx {
     }
 
     fn picking(&self, now: Timestamp, limit: i64) -> (&'static str, Set) {
-        let texts = locking!(
-            "select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at,
-              attempts, ambiguous, lost, pinned, outcome, settled_at
-            from message where state = 'queued' and due_at <= (select s.now from {set})
-            order by due_at limit (select s.most from {set})",
-            " for update skip locked"
-        );
-        let set = Set::new().time("now", [now]).int("most", [limit]);
-        (self.locks(texts), set)
+        macro_rules! due {
+            () => {
+                "select id, kind, state, sender, subscriber, mailbox, signup, lists, created_at, due_at,
+                  attempts, ambiguous, lost, pinned, outcome, settled_at
+                from message where state = 'queued' and due_at <= (select s.now from {set})
+                order by due_at limit (select s.most from {set})"
+            };
+        }
+        let sql = match self {
+            // The transaction holds the one write lock that there is.
+            Tx::Sqlite(_) => due!(),
+            Tx::Postgres(_) => concat!(due!(), " for update skip locked"),
+        };
+        (sql, Set::new().time("now", [now]).int("most", [limit]))
     }
 
     /// Gives claimed mails back to the queue, where the claim still holds.

@@ -18,9 +18,6 @@ use super::{Error, Tx};
 use crate::domain::hex;
 use crate::domain::time::Timestamp;
 
-/// Room for the text of a set on SQLite.
-const TEXT: usize = 512;
-
 /// The rows of one statement, column by column.
 #[derive(Default)]
 pub struct Set {
@@ -91,26 +88,18 @@ impl Set {
         sql.replace("{set}", &set)
     }
 
-    /// Appends the statement for SQLite to others, and what it binds to what those bind.
+    /// Returns the text for SQLite, and adds what it binds to what the statements before it do.
     pub(super) fn sqlite(
         self,
         sql: &str,
-        statements: &mut String,
         bound: &mut SqliteArguments,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<String, sqlx::Error> {
         let set = match self.rows() {
             1 => self.one_row(bound),
             // A text for each number of rows would be prepared anew each time.
             _ => self.json_rows(bound),
         };
-        let set = set.map_err(sqlx::Error::Encode)?;
-        let mut parts = sql.split("{set}");
-        statements.push_str(parts.next().unwrap_or_default());
-        for part in parts {
-            statements.push_str(&set);
-            statements.push_str(part);
-        }
-        Ok(())
+        Ok(sql.replace("{set}", &set.map_err(sqlx::Error::Encode)?))
     }
 
     fn rows(&self) -> usize {
@@ -118,36 +107,32 @@ impl Set {
     }
 
     fn one_row(self, bound: &mut SqliteArguments) -> Result<String, BoxDynError> {
-        let mut set = String::with_capacity(TEXT);
-        set.push_str("(select ");
+        let mut picks = String::new();
         for (name, column) in self.columns {
             column.bind_one(bound)?;
-            let _ = write!(set, "${} as {name}, ", bound.len());
+            let _ = write!(picks, "${} as {name}, ", bound.len());
         }
-        set.push_str("1 as n) as s");
-        Ok(set)
+        Ok(format!("(select {picks}1 as n) as s"))
     }
 
     fn json_rows(self, bound: &mut SqliteArguments) -> Result<String, BoxDynError> {
-        bound.add(self.array())?;
-        let mut set = String::with_capacity(TEXT);
-        // Without the table between them, SQLite makes each row once for every column that is picked; as JSONB it is not
-        // parsed again for each.
-        let _ = write!(
-            set,
-            "(with rows as materialized (select key, value as row from jsonb_each(${})) select ",
-            bound.len()
-        );
+        let mut picks = String::new();
         for (i, (name, column)) in self.columns.iter().enumerate() {
             let _ = match column {
                 Column::Uuid(_) | Column::Bytes(_) => {
-                    write!(set, "unhex(row ->> {i}) as {name}, ")
+                    write!(picks, "unhex(row ->> {i}) as {name}, ")
                 }
-                _ => write!(set, "row ->> {i} as {name}, "),
+                _ => write!(picks, "row ->> {i} as {name}, "),
             };
         }
-        set.push_str("key + 1 as n from rows) as s");
-        Ok(set)
+        bound.add(self.array())?;
+        // Without the table between them, SQLite makes each row once for every column that is picked; as JSONB it is not
+        // parsed again for each.
+        Ok(format!(
+            "(with rows as materialized (select key, value as row from jsonb_each(${}))
+            select {picks}key + 1 as n from rows) as s",
+            bound.len()
+        ))
     }
 
     /// The rows as a JSON array of arrays.

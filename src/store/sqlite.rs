@@ -136,9 +136,8 @@ impl Transaction {
 
     /// Adds a statement over a set.
     pub(super) fn add(&mut self, sql: &str, set: Set) -> Result<(), Error> {
-        let Waiting { sql: all, bound } = &mut self.waiting;
-        set.sqlite(sql, all, bound)?;
-        all.push(';');
+        self.waiting.sql += &set.sqlite(sql, &mut self.waiting.bound)?;
+        self.waiting.sql.push(';');
         Ok(())
     }
 
