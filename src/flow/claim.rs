@@ -68,7 +68,7 @@ pub struct Room {
 #[derive(Debug, Default)]
 pub struct Claimed {
     /// Mails to send.
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<Arc<Job>>,
     /// Mails that ended instead, and how.
     pub ended: Vec<(MessageId, MessageState)>,
     /// The next mail must be tried alone, and others are under way: nothing was claimed.
@@ -142,13 +142,13 @@ pub async fn claim(
         let job = job(
             flows, &mut tx, &work, message, recipient, token, expires, now, template,
         );
-        claimed.jobs.push(job.await?);
+        claimed.jobs.push(Arc::new(job.await?));
     }
     let claim = Claim {
         token,
         lease_until: lease_now + lease(flows),
     };
-    let messages: Vec<_> = claimed.jobs.iter().map(|job| job.message.clone()).collect();
+    let messages: Vec<_> = claimed.jobs.iter().map(|job| &job.message).collect();
     tx.claim(&messages, claim).await?;
     tx.end_picked(&claimed.ended, now).await?;
     work.commit(flows, tx).await?;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::Flows;
+use super::claim::Job;
 use super::quarantine::about;
 use super::work::Work;
 use crate::clock::random;
@@ -18,24 +19,20 @@ use crate::domain::id::{MessageId, SignupId};
 use crate::domain::signup::{ListState, SignupState};
 use crate::domain::time::Timestamp;
 use crate::message::Proof;
-use crate::store::message::{Message, Settlement};
+use crate::store::message::Settlement;
 use crate::store::{Error, Tx};
 
 /// How an attempt ended.
 #[derive(Clone, Debug)]
 pub struct Result {
     /// Of which mail.
-    pub message: Message,
-    /// Under which claim.
-    pub claim: Uuid,
+    pub job: Arc<Job>,
     /// How.
     pub attempt: Attempt,
     /// What the relay answered.
     pub answer: Option<Answer>,
     /// The mail as evidence; none if it was not made.
-    pub proof: Option<Box<Proof>>,
-    /// The last moment at which sending makes sense: the end of the link.
-    pub expires: Option<Timestamp>,
+    pub proof: Option<Proof>,
     /// An earlier try to write it down may have succeeded without saying so.
     pub again: bool,
 }
@@ -65,32 +62,33 @@ pub enum Outcome {
 pub async fn settle(
     flows: Arc<Flows>,
     mut tx: Tx,
-    batch: Arc<[Plan]>,
+    batch: Arc<[Arc<Plan>]>,
 ) -> std::result::Result<Vec<Outcome>, Error> {
     let now = flows.clock.now();
-    let rows = batch.iter().map(|plan| plan.row.clone()).collect();
+    let rows = batch.iter().map(|plan| &plan.row).collect();
     let settled = write(&mut tx, rows).await?;
     let failed = batch
         .iter()
         .filter(|plan| plan.next == Next::End(MessageState::Failed));
     let failed: Vec<_> = failed
-        .filter_map(|plan| plan.result.message.signup)
+        .filter_map(|plan| plan.result.job.message.signup)
         .collect();
-    let messages = batch.iter().map(|plan| &plan.result.message);
+    let messages = batch.iter().map(|plan| &plan.result.job.message);
     let messages = messages.filter(|message| message.signup.is_some());
     let mailboxes = messages.map(|message| message.mailbox).collect();
     tx.hold_mailboxes(&mailboxes).await?;
     let mut work = Work::read_signups(&flows, &mut tx, &failed).await?;
     let mut sent = Vec::new();
     let mut outcomes = Vec::with_capacity(batch.len());
-    for Plan {
-        result,
-        next,
-        event,
-        ..
-    } in batch.iter()
-    {
-        if !settled.contains(&(result.message.id, result.claim)) {
+    for plan in batch.iter() {
+        let Plan {
+            result,
+            next,
+            row,
+            event,
+        } = &**plan;
+        let message = &result.job.message;
+        if !settled.contains(&(row.id, row.claim)) {
             if !result.again && result.attempt != Attempt::Stopped {
                 work.events.push(late(result, now));
             }
@@ -98,8 +96,8 @@ pub async fn settle(
             continue;
         }
         work.events.extend(event.clone());
-        if let (Next::End(state), Some(signup)) = (*next, result.message.signup)
-            && result.message.kind == MessageKind::Confirmation
+        if let (Next::End(state), Some(signup)) = (*next, message.signup)
+            && message.kind == MessageKind::Confirmation
         {
             match state {
                 MessageState::Sent | MessageState::Unknown => sent.push(signup),
@@ -119,7 +117,7 @@ pub async fn settle(
 /// One process may bring two results of one mail, where the first one's lease had ended: each is judged by itself.
 async fn write(
     tx: &mut Tx,
-    mut rows: Vec<Settlement>,
+    mut rows: Vec<&Settlement>,
 ) -> std::result::Result<BTreeSet<(MessageId, Uuid)>, Error> {
     rows.sort_by_key(|row| row.id);
     let mut settled = BTreeSet::new();
@@ -128,7 +126,7 @@ async fn write(
         rows.retain(|row| {
             let first = seen.insert(row.id);
             if first {
-                round.push(row.clone());
+                round.push(*row);
             }
             !first
         });
@@ -153,7 +151,7 @@ impl Result {
     }
 
     fn follows(&self, now: Timestamp) -> (Next, Settlement) {
-        let message = &self.message;
+        let message = &self.job.message;
         // An attempt that was stopped by us, or cut off before anything was said, does not count.
         let tried = i64::from(self.attempt != Attempt::Stopped);
         let attempts = message.attempts + tried;
@@ -162,7 +160,7 @@ impl Result {
             .pinned
             .as_ref()
             .map_or(message.created_at, |p| p.date);
-        let end = (first + LIFE).min(self.expires.unwrap_or(first + LIFE));
+        let end = (first + LIFE).min(self.job.expires.unwrap_or(first + LIFE));
         let [jitter] = random::<1>();
         let small = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
         let next = after(
@@ -179,7 +177,7 @@ impl Result {
         };
         let row = Settlement {
             id: message.id,
-            claim: self.claim,
+            claim: self.job.claim,
             state,
             due_at,
             attempts,
@@ -200,7 +198,7 @@ impl Plan {
 
 /// Says that an answer came when another process had or could have had the mail.
 fn late(result: &Result, now: Timestamp) -> Event {
-    let event = about(EventKind::MessageLate, &result.message, now);
+    let event = about(EventKind::MessageLate, &result.job.message, now);
     answered(event.with("outcome", result.attempt.as_str()), result)
 }
 
@@ -229,7 +227,7 @@ struct Sent<'r> {
 
 /// Says what became of an attempt.
 fn event(result: &Result, row: &Settlement, next: Next, now: Timestamp) -> Option<Event> {
-    let message = &result.message;
+    let message = &result.job.message;
     let kind = match next {
         Next::Retry(_) => EventKind::MessageDeferred,
         Next::End(MessageState::Sent) => EventKind::MessageSent,

@@ -5,31 +5,25 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Flows;
-use super::claim::is_held;
+use super::claim::{Job, is_held};
 use crate::domain::delivery::MessageKind;
 use crate::domain::id::MessageId;
 use crate::domain::signup::{Confirm, confirm};
 use crate::store::message::Message;
 use crate::store::{Error, Tx};
 
-/// A mail that is about to be sent.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// Which.
-    pub message: Message,
-    /// Under which claim.
-    pub claim: Uuid,
-}
-
-/// Looks once more, before the write that carries DATA, with a lease that covers what follows.
+/// Looks once more at mails that are about to be sent, before the write that carries DATA, with a lease that covers what follows.
 ///
 /// # Errors
 /// When the database refuses; then none may be sent.
-pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Error> {
+pub async fn start(flows: Arc<Flows>, batch: &[Arc<Job>]) -> Result<Vec<bool>, Error> {
     let now = flows.clock.now();
-    let claims: Vec<_> = batch.iter().map(|s| (s.message.id, s.claim)).collect();
+    let claims: Vec<_> = batch
+        .iter()
+        .map(|job| (job.message.id, job.claim))
+        .collect();
     let (mut tx, held) = hold(&flows, &claims).await?;
-    let signups: Vec<_> = batch.iter().filter_map(|s| s.message.signup).collect();
+    let signups: Vec<_> = batch.iter().filter_map(|job| job.message.signup).collect();
     let asked = tx.asked(&signups).await?;
     tx.commit().await?;
     let wanted = |message: &Message| match (message.kind, message.signup) {
@@ -44,7 +38,7 @@ pub async fn start(flows: Arc<Flows>, batch: Vec<Start>) -> Result<Vec<bool>, Er
     };
     let answers = batch.iter();
     Ok(answers
-        .map(|s| held.contains(&(s.message.id, s.claim)) && wanted(&s.message))
+        .map(|job| held.contains(&(job.message.id, job.claim)) && wanted(&job.message))
         .collect())
 }
 

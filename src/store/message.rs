@@ -211,7 +211,7 @@ impl Tx {
     }
 
     /// Claims picked mails and pins what makes their bytes.
-    pub async fn claim(&mut self, rows: &[Message], claim: Claim) -> Result<(), Error> {
+    pub async fn claim(&mut self, rows: &[&Message], claim: Claim) -> Result<(), Error> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -220,7 +220,7 @@ impl Tx {
               kind = s.kind,
               claims = message.claims + 1, lists = s.lists, pinned = s.pinned
             from {set} where message.id = s.id";
-        let pinned = |m: &Message| m.pinned.as_ref().and_then(document);
+        let pinned = |m: &&Message| m.pinned.as_ref().and_then(document);
         let set = Set::new()
             .uuid("id", rows.iter().map(|m| m.id.0))
             .uuid("claim", rows.iter().map(|_| claim.token))
@@ -289,13 +289,13 @@ impl Tx {
     }
 
     /// Settles claimed mails and returns those whose claim still held; for the others it is too late.
-    pub async fn settle(&mut self, rows: &[Settlement]) -> Result<Vec<MessageId>, Error> {
+    pub async fn settle(&mut self, rows: &[&Settlement]) -> Result<Vec<MessageId>, Error> {
         const SQL: &str = "update message set state = s.state, due_at = s.due_at, attempts = s.attempts,
               ambiguous = s.ambiguous, outcome = s.outcome, settled_at = s.settled_at, claim = null, lease_until = null, lost = 0
             from {set} where message.id = s.id and message.claim = s.claim
             returning message.id";
-        let outcome = |s: &Settlement| s.outcome.as_ref().and_then(document);
-        let settled = |s: &Settlement| (s.state != MessageState::Queued).then_some(s.at);
+        let outcome = |s: &&Settlement| s.outcome.as_ref().and_then(document);
+        let settled = |s: &&Settlement| (s.state != MessageState::Queued).then_some(s.at);
         let set = Set::new()
             .uuid("id", rows.iter().map(|s| s.id.0))
             .uuid("claim", rows.iter().map(|s| s.claim))

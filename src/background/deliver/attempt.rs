@@ -54,7 +54,7 @@ impl Deliver {
     /// Sends one claimed mail and settles it.
     pub(super) async fn one(
         &self,
-        job: &Job,
+        job: &Arc<Job>,
         made: Made,
         lane: &Arc<Lane>,
         mail: &Arc<InLine>,
@@ -143,21 +143,19 @@ impl Deliver {
 
     async fn settle(
         &self,
-        job: &Job,
+        job: &Arc<Job>,
         attempt: Attempt,
         answer: Option<Answer>,
         proof: Option<Proof>,
     ) {
         let result = settle::Result {
-            message: job.message.clone(),
-            claim: job.claim,
+            job: job.clone(),
             attempt,
             answer,
-            proof: proof.map(Box::new),
-            expires: job.expires,
+            proof,
             again: false,
         };
-        let mut plan = result.plan(self.flows.clock.now());
+        let mut plan = Arc::new(result.plan(self.flows.clock.now()));
         // What was said to the relay cannot be unsaid: try to write it down for as long as the claim lasts.
         let patience = self.flows.settings.after_data + self.flows.settings.lease_margin;
         let end = Instant::now() + patience;
@@ -170,7 +168,7 @@ impl Deliver {
                 }
                 Err(Error::Store(error)) if error.is_fatal() => return,
                 Err(_) if Instant::now() < end => {
-                    plan.again();
+                    Arc::make_mut(&mut plan).again();
                     tokio::time::sleep(REST).await;
                 }
                 Err(_) => return,

@@ -12,8 +12,8 @@ impl Deliver {
     pub(super) async fn compose(
         &self,
         composer: &Arc<Composer>,
-        jobs: Vec<Job>,
-    ) -> Vec<(Job, Made)> {
+        jobs: Vec<Arc<Job>>,
+    ) -> Vec<(Arc<Job>, Made)> {
         let mut letters = Vec::with_capacity(jobs.len());
         for job in jobs {
             let letter = letter(&job);

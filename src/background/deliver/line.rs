@@ -10,8 +10,9 @@ use uuid::Uuid;
 use crate::domain::id::MessageId;
 use crate::domain::time::Timestamp;
 use crate::flow::Flows;
+use crate::flow::claim::Job;
 use crate::flow::lease::renew;
-use crate::flow::start::{Start, start};
+use crate::flow::start::start;
 use crate::store::Error;
 
 /// How old a look may be when DATA is written. Later the mail is looked at again.
@@ -28,7 +29,7 @@ pub(super) struct Line {
 
 /// A mail in line.
 pub(super) struct InLine {
-    start: Start,
+    job: Arc<Job>,
     /// It waits for others of its domain, not for the next free session.
     held_back: AtomicBool,
     looked: Mutex<Option<(Timestamp, bool)>>,
@@ -60,9 +61,9 @@ impl Line {
         }
     }
 
-    pub(super) fn join(&self, start: Start) -> Arc<InLine> {
+    pub(super) fn join(&self, job: Arc<Job>) -> Arc<InLine> {
         let mail = Arc::new(InLine {
-            start,
+            job,
             held_back: AtomicBool::new(false),
             looked: Mutex::default(),
         });
@@ -90,7 +91,7 @@ impl Line {
 
     fn claims(&self) -> Vec<(MessageId, Uuid)> {
         let mails = self.mails();
-        let claims = mails.iter().map(|m| (m.start.message.id, m.start.claim));
+        let claims = mails.iter().map(|m| (m.job.message.id, m.job.claim));
         claims.collect()
     }
 
@@ -106,8 +107,8 @@ impl Line {
             return Ok(go);
         }
         let batch = self.about_to_start(mail, now);
-        let starts = batch.iter().map(|mail| mail.start.clone()).collect();
-        let answers = start(flows.clone(), starts).await?;
+        let jobs: Vec<_> = batch.iter().map(|mail| mail.job.clone()).collect();
+        let answers = start(flows.clone(), &jobs).await?;
         for (mail, go) in batch.iter().zip(&answers) {
             mail.note(now, *go);
         }

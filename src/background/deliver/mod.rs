@@ -32,7 +32,6 @@ use crate::flow::gate::Gate;
 use crate::flow::lease::give_back;
 use crate::flow::settle::{self, settle};
 use crate::flow::space::Need;
-use crate::flow::start::Start;
 use crate::message::Composer;
 use crate::store;
 use crate::store::queue::Back;
@@ -53,7 +52,7 @@ pub struct Deliver {
     flows: Arc<Flows>,
     routes: Routes,
     settings: Settings,
-    results: Gate<settle::Plan, settle::Outcome>,
+    results: Gate<Arc<settle::Plan>, settle::Outcome>,
     returns: Gate<Back, ()>,
     composer: RwLock<Arc<Composer>>,
     line: Line,
@@ -273,10 +272,7 @@ impl Deliver {
             // All stand in line before the first one starts, so that one look sees them together.
             let line: Vec<_> = made
                 .map(|((job, made), lane)| {
-                    let mail = self.line.join(Start {
-                        message: job.message.clone(),
-                        claim: job.claim,
-                    });
+                    let mail = self.line.join(job.clone());
                     (job, made, lane, mail)
                 })
                 .collect();
@@ -297,10 +293,10 @@ impl Deliver {
     /// Finds a relay for each mail; those for which there is none now go back.
     fn routed(
         self: &Arc<Self>,
-        jobs: Vec<Job>,
+        jobs: Vec<Arc<Job>>,
         now: Timestamp,
         sending: &mut JoinSet<()>,
-    ) -> Vec<(Arc<Lane>, Job)> {
+    ) -> Vec<(Arc<Lane>, Arc<Job>)> {
         let mut routed = Vec::with_capacity(jobs.len());
         for job in jobs {
             match self.routes.take(&job.message.sender, job.to.domain(), now) {

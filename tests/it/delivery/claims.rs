@@ -7,9 +7,9 @@ use confirmd::domain::consent::Hash;
 use confirmd::domain::delivery::retry::Next;
 use confirmd::domain::delivery::{Attempt, MessageKind, MessageState};
 use confirmd::domain::locale::Locale;
-use confirmd::flow::claim::{Claimed, Room, claim};
+use confirmd::flow::claim::{Claimed, Job, Room, claim};
 use confirmd::flow::settle::{self, Outcome, settle};
-use confirmd::flow::start::{Start, start};
+use confirmd::flow::start::start;
 
 use super::{MINUTE, QUICK, kinds, last_event, literal, message};
 use crate::support::app::{Db, LISTS, TestApp, both};
@@ -76,29 +76,25 @@ both!(a_claim_whose_lease_has_ended_is_another_s, |db| {
     assert_ne!(late.claim, mine.claim);
     assert_eq!(late.pinned, mine.pinned, "the same mail");
 
-    let starts = [&late, &mine].map(|job| Start {
-        message: job.message.clone(),
-        claim: job.claim,
-    });
-    let result = |job: &confirmd::flow::claim::Job| settle::Result {
-        message: job.message.clone(),
-        claim: job.claim,
+    let jobs = [late.clone(), mine.clone()];
+    let result = |job: &Arc<Job>| settle::Result {
+        job: job.clone(),
         attempt: Attempt::Sent,
         answer: None,
         proof: None,
-        expires: job.expires,
         again: false,
     };
     let flows = app.flows.clone();
     let settled = async |results: Vec<settle::Result>| {
         let tx = flows.pool.begin().await.expect("begun");
-        let plans = results.into_iter().map(|r| r.plan(flows.clock.now()));
+        let plans = results.into_iter();
+        let plans = plans.map(|r| Arc::new(r.plan(flows.clock.now())));
         settle(flows.clone(), tx, plans.collect()).await
     };
     // Alone, and in one batch with the one that holds: who comes late may neither begin nor report.
-    let alone = start(flows.clone(), vec![starts[0].clone()]).await;
+    let alone = start(flows.clone(), &jobs[..1]).await;
     assert_eq!(alone.expect("a read"), [false]);
-    let both = start(flows.clone(), starts.to_vec()).await;
+    let both = start(flows.clone(), &jobs).await;
     assert_eq!(both.expect("a read"), [false, true]);
     let alone = settled(vec![result(&late)]).await;
     assert_eq!(alone.expect("a write"), [Outcome::TooLate]);
