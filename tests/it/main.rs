@@ -35,6 +35,7 @@ mod serve;
 mod smtp;
 mod statements;
 mod states;
+mod together;
 mod tokens;
 mod trail;
 mod transactions;
