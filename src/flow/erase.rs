@@ -1,7 +1,5 @@
 //! A person is erased: every row about them goes, and the evidence; the events stay, which say nothing any more.
 
-use std::collections::BTreeSet;
-
 use super::Keys;
 use crate::clock::random;
 use crate::domain::address::Address;
@@ -86,7 +84,7 @@ async fn once(
         return Ok(None);
     };
     tx.lock_messages_to(known.id).await?;
-    let mut ledgers = tx.lock_mailboxes(&[mailbox].into()).await?;
+    let mut ledgers = tx.lock_mailboxes(std::slice::from_ref(&known)).await?;
     // Somebody else may have erased them while this one waited for the lock.
     let Some(person) = tx.subscriber_at(sender, identity).await? else {
         return Ok(None);
@@ -97,16 +95,9 @@ async fn once(
     let ledger = ledgers.entry(mailbox).or_default();
     ledger.erase(sender);
     let (held_until, empty) = (ledger.held_until(sender, now), ledger.is_empty(now));
-    tx.save_ledgers(&ledgers).await?;
-    if empty {
-        let lists = tx.registered_lists().await?;
-        let senders: BTreeSet<_> = lists.into_iter().map(|list| list.sender).collect();
-        let identity = |sender: SenderId| {
-            let identity = keys.pepper.identity(&sender, address);
-            (sender, identity)
-        };
-        let identities: Vec<_> = senders.into_iter().map(identity).collect();
-        tx.forget_mailbox(mailbox, &identities).await?;
+    match empty {
+        true => tx.forget_mailbox(mailbox).await?,
+        false => tx.save_ledgers(&ledgers).await?,
     }
     let events = [
         evidence_erased(&person.sender, id, now),

@@ -73,9 +73,12 @@ pub async fn settle(
     let failed: Vec<_> = failed
         .filter_map(|plan| plan.result.job.message.signup)
         .collect();
-    let messages = batch.iter().map(|plan| &plan.result.job.message);
-    let messages = messages.filter(|message| message.signup.is_some());
-    let mailboxes = messages.map(|message| message.mailbox).collect();
+    // Whoever came too late writes down no more than that: their mail may have gone with an erased person.
+    let messages = batch
+        .iter()
+        .map(|plan| (&plan.row, &plan.result.job.message));
+    let messages = messages.filter(|(row, _)| settled.contains(&(row.id, row.claim)));
+    let mailboxes = messages.map(|(_, message)| message.mailbox).collect();
     tx.hold_mailboxes(&mailboxes).await?;
     let mut work = Work::read_signups(&flows, &mut tx, &failed).await?;
     let mut sent = Vec::new();

@@ -79,9 +79,8 @@ impl Work {
         people: &[Subscriber],
         signups: &[SignupId],
     ) -> Result<Self, Error> {
-        let mailboxes = people.iter().map(|person| person.mailbox).collect();
         let mut work = Self {
-            ledgers: tx.lock_mailboxes(&mailboxes).await?,
+            ledgers: tx.lock_mailboxes(people).await?,
             ..Self::default()
         };
         let ids: Vec<_> = people.iter().map(|person| person.id).collect();

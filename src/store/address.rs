@@ -6,6 +6,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::set::{Rows, Set};
+use super::subscriber::Subscriber;
 use super::types::{document, keyed, parsed};
 use super::{Error, Tx};
 use crate::domain::delivery::About;
@@ -55,23 +56,54 @@ fn set_of(mailboxes: &BTreeSet<Keyed>) -> Set {
     Set::new().bytes("mailbox", mailboxes.iter().map(|m| m.0.to_vec()))
 }
 
+/// The texts that lock mailboxes, and that make and lock those which are not there: an erasure has forgotten them, while
+/// another spelling of the address goes on.
+macro_rules! holding {
+    ($mailboxes:literal) => {
+        [
+            concat!(
+                "select mailbox from (",
+                $mailboxes,
+                ") wanted except select mailbox from
+                  (select mailbox from address where mailbox in (",
+                $mailboxes,
+                ") order by mailbox for update) held"
+            ),
+            concat!(
+                "insert into address (mailbox, ledger) select distinct mailbox, '{}'::jsonb from (",
+                $mailboxes,
+                ") wanted
+                order by mailbox on conflict (mailbox) do update set ledger = address.ledger"
+            ),
+        ]
+    };
+}
+
 /// On PostgreSQL a statement that waits for a lock sees all but the locked rows as they were before. So mailboxes are locked
 /// first, and what a decision rests on is read by the next statement. On SQLite the transaction holds the one write lock
 /// that there is.
 impl Tx {
-    /// Locks known mailboxes in the order of their keys and reads their ledgers.
+    /// Locks the mailboxes of subscribers in the order of their keys and reads their ledgers.
     pub async fn lock_mailboxes(
         &mut self,
-        mailboxes: &BTreeSet<Keyed>,
+        people: &[Subscriber],
     ) -> Result<BTreeMap<Keyed, Ledger>, Error> {
-        self.hold_mailboxes(mailboxes).await?;
-        self.ledgers(mailboxes).await
+        self.hold_mailboxes_of(people).await?;
+        let mailboxes = people.iter().map(|person| person.mailbox).collect();
+        self.ledgers(&mailboxes).await
     }
 
-    /// Locks known mailboxes in the order of their keys, whatever their ledgers say.
+    /// Locks the mailboxes of subscribers in the order of their keys, whatever their ledgers say.
+    pub async fn hold_mailboxes_of(&mut self, people: &[Subscriber]) -> Result<(), Error> {
+        const SQL: [&str; 2] =
+            holding!("select p.mailbox from {set} join subscriber p on p.id = s.id");
+        let set = || Set::new().uuid("id", people.iter().map(|person| person.id.0));
+        self.hold(SQL, set).await
+    }
+
+    /// Locks the mailboxes of mails that this transaction has locked, in the order of their keys.
     pub async fn hold_mailboxes(&mut self, mailboxes: &BTreeSet<Keyed>) -> Result<(), Error> {
-        const SQL: &str = "select mailbox from address
-            where mailbox in (select s.mailbox from {set}) order by mailbox for update";
+        const SQL: [&str; 2] = holding!("select s.mailbox from {set}");
         self.hold(SQL, || set_of(mailboxes)).await
     }
 
@@ -80,8 +112,8 @@ impl Tx {
         &mut self,
         ids: &[SignupId],
     ) -> Result<(), Error> {
-        const SQL: &str = "select mailbox from address where mailbox in
-              (select signup.mailbox from {set} join signup on signup.id = s.id) order by mailbox for update";
+        const SQL: [&str; 2] =
+            holding!("select signup.mailbox from {set} join signup on signup.id = s.id");
         let set = || Set::new().uuid("id", ids.iter().map(|id| id.0));
         self.hold(SQL, set).await
     }
@@ -91,17 +123,25 @@ impl Tx {
         &mut self,
         ids: &[SubscriptionId],
     ) -> Result<(), Error> {
-        const SQL: &str = "select mailbox from address where mailbox in
-              (select p.mailbox from {set} join subscription n on n.id = s.id join subscriber p on p.id = n.subscriber
-              union all select p.mailbox from {set} join tombstone t on t.subscription = s.id
-                join subscriber p on p.sender = t.sender and p.identity = t.identity) order by mailbox for update";
+        const SQL: [&str; 2] = holding!(
+            "select p.mailbox from {set} join subscription n on n.id = s.id join subscriber p on p.id = n.subscriber
+            union all select p.mailbox from {set} join tombstone t on t.subscription = s.id
+              join subscriber p on p.sender = t.sender and p.identity = t.identity"
+        );
         let set = || Set::new().uuid("id", ids.iter().map(|id| id.0));
         self.hold(SQL, set).await
     }
 
-    async fn hold(&mut self, sql: &'static str, set: impl FnOnce() -> Set) -> Result<(), Error> {
+    async fn hold(
+        &mut self,
+        [lock, make]: [&'static str; 2],
+        set: impl Fn() -> Set,
+    ) -> Result<(), Error> {
         if let Tx::Postgres(_) = self {
-            self.rows::<(Vec<u8>,)>(sql, set()).await?;
+            let missing: Vec<(Vec<u8>,)> = self.rows(lock, set()).await?;
+            if !missing.is_empty() {
+                self.write(make, set()).await?;
+            }
         }
         Ok(())
     }
@@ -115,13 +155,14 @@ impl Tx {
         ledgers(&rows)
     }
 
-    /// Writes ledgers of mailboxes that this transaction has locked.
+    /// Writes ledgers of mailboxes that this transaction has locked, also of those that were forgotten.
     pub async fn save_ledgers(&mut self, ledgers: &BTreeMap<Keyed, Ledger>) -> Result<(), Error> {
         if ledgers.is_empty() {
             return Ok(());
         }
-        const SQL: &str = "update address set ledger = s.ledger, first_mail = null from {set}
-            where address.mailbox = s.mailbox";
+        const SQL: &str = "insert into address (mailbox, ledger)
+            select mailbox, ledger from {set} where true order by n
+            on conflict (mailbox) do update set ledger = excluded.ledger, first_mail = null";
         let set = Set::new()
             .bytes("mailbox", ledgers.keys().map(|m| m.0.to_vec()))
             .json("ledger", ledgers.values().map(document));

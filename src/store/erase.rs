@@ -109,32 +109,14 @@ impl Tx {
             .rows_affected()))
     }
 
-    /// Forgets a locked mailbox, unless it is a subscriber's at any of these senders, by whose keyed hash it is found.
-    pub async fn forget_mailbox(
-        &mut self,
-        mailbox: Keyed,
-        identities: &[(SenderId, Keyed)],
-    ) -> Result<(), Error> {
-        const KNOWN: &str = "select 1 from {set}
-            join subscriber on subscriber.sender = s.sender and subscriber.identity = s.identity";
-        const FORGET: &str = "delete from address where mailbox = $1";
-        let set = Set::new()
-            .text(
-                "sender",
-                identities.iter().map(|(sender, _)| sender.to_string()),
-            )
-            .bytes(
-                "identity",
-                identities.iter().map(|(_, hash)| hash.0.to_vec()),
-            );
-        let known: Vec<(i32,)> = self.rows(KNOWN, set).await?;
-        if known.is_empty() {
-            on!(self, |conn| sqlx::query(FORGET)
-                .bind(mailbox.0.to_vec())
-                .execute(conn)
-                .await
-                .map(drop)?);
-        }
+    /// Forgets a locked mailbox of which nothing is remembered. Who else has it makes it again when there is something.
+    pub async fn forget_mailbox(&mut self, mailbox: Keyed) -> Result<(), Error> {
+        const SQL: &str = "delete from address where mailbox = $1";
+        on!(self, |conn| sqlx::query(SQL)
+            .bind(mailbox.0.to_vec())
+            .execute(conn)
+            .await
+            .map(drop)?);
         Ok(())
     }
 }

@@ -216,6 +216,48 @@ both!(a_hold_outlives_erasure, |db| {
     assert_eq!(app.outcome(&signup).await, "withheld weekly=withheld");
 });
 
+both!(
+    what_one_spelling_says_holds_after_another_was_erased,
+    |db| {
+        let app = TestApp::start(db).await;
+        let [stays, goes] = ["two.names@example.org", "two.names+x@example.org"];
+        let mail = app.mail_for(stays, &["weekly"]).await;
+        app.sign_up(goes, &["offers"]).await;
+        assert!(erase_at_acme(&app, goes).await);
+        let no = app.press(&mail.decline(), "reason=not_me").await;
+        assert_eq!(no.status, 200);
+        app.pass(Duration::from_secs(3600));
+        let signup = app.sign_up(stays, &["weekly"]).await;
+        app.deliver().await;
+        assert_eq!(app.outcome(&signup).await, "withheld weekly=withheld");
+    }
+);
+
+/// The row that orders what is decided about a mailbox went with one spelling of the address: the next one makes it anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_decides_about_another_spelling_of_the_erased_waits_for_the_other() {
+    let app = TestApp::start(Db::Postgres).await;
+    let [stays, goes] = ["two.names@example.org", "two.names+x@example.org"];
+    let mail = app.mail_for(stays, &["weekly"]).await;
+    app.sign_up(goes, &["offers"]).await;
+    assert!(erase_at_acme(&app, goes).await);
+    assert_eq!(app.count("address").await, 0);
+    let mailbox = app
+        .flows
+        .keys()
+        .pepper
+        .mailbox(&Address::parse(stays).expect("an address"));
+    let mut tx = app.flows.pool.begin().await.expect("begun");
+    tx.hold_mailboxes(&[mailbox].into()).await.expect("locked");
+    let holder = async {
+        app.until_one_waits().await;
+        tx.commit().await.expect("committed");
+    };
+    let link = mail.confirm();
+    let (confirmed, ()) = tokio::join!(app.press(&link, ""), holder);
+    assert_eq!(confirmed.status, 200);
+}
+
 both!(a_repeat_for_somebody_who_was_erased_makes_nobody, |db| {
     let app = TestApp::start(db).await;
     let emails = ["gone@example.org", "known@example.org", "new@example.org"];

@@ -10,7 +10,6 @@ use serde_json::Value;
 use crate::support::app::{Db, LISTS, TestApp, both, signup};
 use crate::support::http::send;
 use crate::support::out;
-use crate::support::patience::seen;
 use crate::support::peer::{Act, Point};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -149,15 +148,7 @@ async fn a_claim_that_waited_for_a_confirm_knows_of_it() {
     lists[0].state = ListState::Confirmed;
     tx.save_signup_lists(&lists).await.expect("written");
     let confirmed = async {
-        const WAITING: &str = "select count(*)::text from pg_stat_activity
-            where datname = current_database() and wait_event_type = 'Lock'";
-        seen("a claim that waits", MINUTE, async || {
-            match app.sql(WAITING).await.concat() {
-                one if one == "1" => Ok(()),
-                other => Err(other),
-            }
-        })
-        .await;
+        app.until_one_waits().await;
         tx.commit().await.expect("committed");
     };
     tokio::join!(app.deliver(), confirmed);

@@ -37,7 +37,8 @@ const FIRST: &str = "select epoch, size, note, signed_at, stamp from checkpoint\
 
 /// The beginning of some statement of every flow below: without them the test would show less than it says.
 const RUN: [&str; 23] = [
-    "insert into address",
+    "insert into address (mailbox, first_mail)",
+    "insert into address (mailbox, ledger)",
     "insert into subscriber",
     "insert into signup ",
     "insert into signup_list",
@@ -48,7 +49,6 @@ const RUN: [&str; 23] = [
     "insert into subscription",
     "insert into tile",
     "insert into checkpoint",
-    "update address set ledger",
     "update signup set",
     "update signup_list set",
     "update message set lost = lost + 1",

@@ -232,10 +232,10 @@ both!(
             "insert event",
             "insert evidence",
         ];
-        // The one write lock of SQLite needs no statement.
+        // The one write lock of SQLite needs no statement; on PostgreSQL mailboxes are wanted, and those locked are not missing.
         let lock = match db {
             Db::Sqlite => &[][..],
-            Db::Postgres => &["select address"],
+            Db::Postgres => &["select wanted"],
         };
         let show = [&read[..], &["select address"]].concat();
         let press = [lock, &["select address"], &read[..], &wrote].concat();

@@ -131,7 +131,7 @@ async fn exported(
     .with("by", "command")
     .with("lists", lists);
     let mut tx = pool.begin().await?;
-    tx.hold_mailboxes(&[person.mailbox].into()).await?;
+    tx.hold_mailboxes_of(std::slice::from_ref(person)).await?;
     tx.append(&[event]).await?;
     tx.commit().await
 }

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 
 use super::http::{Response, send};
 use super::mail::Mail;
+use super::patience::seen;
 use super::peer::Peer;
 use super::{out, postgres, sql};
 
@@ -330,6 +331,21 @@ impl TestApp {
     /// Runs a query and returns its rows as texts, columns joined with `|`.
     pub async fn sql(&self, query: &str) -> Vec<String> {
         sql::rows(&self.url, query).await
+    }
+
+    /// Waits until one transaction on PostgreSQL waits for another.
+    pub async fn until_one_waits(&self) {
+        const WAITING: &str = "select count(*)::text from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'";
+        seen(
+            "one that waits",
+            Duration::from_secs(60),
+            async || match self.sql(WAITING).await.concat() {
+                one if one == "1" => Ok(()),
+                other => Err(other),
+            },
+        )
+        .await;
     }
 
     /// Runs a statement.
