@@ -51,6 +51,11 @@ impl State {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
+
+    /// Tells whether the person agreed, and has not left since.
+    pub fn is_subscribed(self) -> bool {
+        matches!(self, State::Confirmed | State::Attested)
+    }
 }
 
 /// What can happen to a subscription.

@@ -126,6 +126,15 @@ pub async fn claim(
                 Some(signup) => confirmation(flows, &mut work, message, &signup, now)?,
                 None => Decision::End(MessageState::Cancelled),
             },
+            // They tell of lists that the person may have left since.
+            (MessageKind::Welcome | MessageKind::AlreadySubscribed, _)
+                if !message
+                    .lists
+                    .iter()
+                    .all(|about| is_subscribed(&work, &message, about)) =>
+            {
+                Decision::End(MessageState::Cancelled)
+            }
             _ => Decision::Send(Box::new(message), None),
         };
         let (message, expires) = match decision {
@@ -172,9 +181,7 @@ fn confirmation(
         let mut standing = work.standing(signup, &list);
         standing.expires = standing.expires.or(Some(now + LIFE));
         match confirm(standing, now) {
-            Confirm::Yes if in_force.catalog.list(&list.list).is_none_or(|e| e.closed) => {
-                closed.push(list.list);
-            }
+            Confirm::Yes if in_force.is_closed(&list.list) => closed.push(list.list),
             Confirm::Yes => open.push(About {
                 list: list.list,
                 facts: list.facts,
@@ -254,6 +261,12 @@ fn confirmation(
     Ok(Decision::Send(Box::new(message), expires))
 }
 
+/// The person who gets a mail is on a list that it is about.
+fn is_subscribed(work: &Work, message: &Message, about: &About) -> bool {
+    let subscription = work.subscription(message.subscriber, &about.list);
+    subscription.is_some_and(|subscription| subscription.state.is_subscribed())
+}
+
 /// The mailbox said "that was not me", to this mail or to another of the sender.
 pub(super) fn is_held(flows: &Flows, message: &Message, ledger: &Ledger, now: Timestamp) -> bool {
     !flows.is_exempt(message.mailbox) && ledger.held_until(&message.sender, now).is_some()
@@ -269,6 +282,9 @@ fn nothing_new(work: &mut Work, mut message: Message, signup: &Signup, now: Time
         .notice(&signup.sender, now)
     {
         message.kind = MessageKind::AlreadySubscribed;
+        let mut lists = std::mem::take(&mut message.lists);
+        lists.retain(|about| is_subscribed(work, &message, about));
+        message.lists = lists;
         return Decision::Send(Box::new(message), None);
     }
     Decision::End(MessageState::Cancelled)

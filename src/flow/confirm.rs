@@ -105,8 +105,7 @@ fn one(
             Choice::All => true,
             Choice::Lists(lists) => lists.contains(&list.list),
         };
-        let closed = in_force.catalog.list(&list.list).is_none_or(|e| e.closed);
-        if !meant || closed {
+        if !meant || in_force.is_closed(&list.list) {
             continue;
         }
         match decide(work.standing(&signup, list), now) {

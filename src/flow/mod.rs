@@ -160,6 +160,13 @@ pub struct InForce {
     pub words: BTreeSet<(ListId, Hash)>,
 }
 
+impl InForce {
+    /// Tells whether nobody can join a list: it was taken out, or never was.
+    pub fn is_closed(&self, list: &ListId) -> bool {
+        self.catalog.list(list).is_none_or(|entry| entry.closed)
+    }
+}
+
 impl Flows {
     /// Puts together what flows need.
     pub fn new(

@@ -9,6 +9,7 @@ use super::claim::{Job, is_held};
 use crate::domain::delivery::MessageKind;
 use crate::domain::id::MessageId;
 use crate::domain::signup::{Confirm, confirm};
+use crate::domain::subscription::State;
 use crate::store::message::Message;
 use crate::store::{Error, Tx};
 
@@ -26,14 +27,25 @@ pub async fn start(flows: Arc<Flows>, batch: &[Arc<Job>]) -> Result<Vec<bool>, E
     let signups: Vec<_> = batch.iter().filter_map(|job| job.message.signup).collect();
     let asked = tx.asked(&signups).await?;
     tx.commit().await?;
+    let in_force = flows.in_force();
     let wanted = |message: &Message| match (message.kind, message.signup) {
         (MessageKind::Confirmation, Some(id)) => asked.get(&id).is_some_and(|asked| {
             asked.iter().any(|one| {
                 message.lists.iter().any(|about| about.list == one.list)
+                    && !in_force.is_closed(&one.list)
                     && confirm(one.standing, now) == Confirm::Yes
                     && !is_held(&flows, message, &one.ledger, now)
             })
         }),
+        (MessageKind::Welcome | MessageKind::AlreadySubscribed, Some(id)) => {
+            asked.get(&id).is_some_and(|asked| {
+                let mut subscribed = asked.iter();
+                subscribed.all(|one| {
+                    one.standing.subscription.is_some_and(State::is_subscribed)
+                        || message.lists.iter().all(|about| about.list != one.list)
+                })
+            })
+        }
         _ => true,
     };
     let answers = batch.iter();

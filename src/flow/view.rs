@@ -101,7 +101,7 @@ pub(super) fn look(
         let standing = work.standing(signup, row);
         Some(ListView {
             facts: work.facts(row).ok()?.clone(),
-            closed: in_force.catalog.list(&row.list).is_none_or(|e| e.closed),
+            closed: in_force.is_closed(&row.list),
             subscription: work.subscription(signup.subscriber, &row.list).cloned(),
             confirm: confirm(standing, now),
             refuse: refuse(standing),

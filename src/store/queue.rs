@@ -85,12 +85,12 @@ impl Tx {
         self.write(SQL, set).await
     }
 
-    /// Cancels mails of signups that are not under way.
+    /// Cancels the mails that ask signups, where they are not under way.
     pub async fn cancel(&mut self, signups: &[SignupId], at: Timestamp) -> Result<(), Error> {
         const SQL: &str = "update message set state = 'cancelled', settled_at = s.at
             from {set} join signup on signup.id = s.id
             where message.subscriber = signup.subscriber and message.signup = s.id
-              and message.state in ('queued', 'quarantined')";
+              and message.kind = 'confirmation' and message.state in ('queued', 'quarantined')";
         let set = Set::new()
             .uuid("id", signups.iter().map(|id| id.0))
             .time("at", signups.iter().map(|_| at));

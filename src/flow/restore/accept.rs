@@ -107,8 +107,7 @@ async fn some(
             let asked = subscription.signup.and_then(|id| work.signup(id));
             let old = asked.map_or(subscription.since, |signup| signup.created_at) < until
                 || subscription.since < until;
-            let counts = matches!(subscription.state, State::Confirmed | State::Attested);
-            if old && counts {
+            if old && subscription.state.is_subscribed() {
                 let sender = person.sender.clone();
                 work.move_subscription(flows, now, Move::Lapse, subscription, |mut event| {
                     event.sender = Some(sender);

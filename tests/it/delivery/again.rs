@@ -179,6 +179,22 @@ both!(
 const POINTS: [(Point, &[&str]); 2] =
     [(Point::Rcpt, &["8BITMIME"]), (Point::Ehlo, &["PIPELINING"])];
 
+/// The usual lists, of which one greets those who join.
+fn greeting() -> String {
+    LISTS.replacen(
+        "frequency = \"P7D\"",
+        "welcome = true\nfrequency = \"P7D\"",
+        1,
+    )
+}
+
+/// The usual lists but one.
+fn without_offers() -> String {
+    let (before, after) = LISTS.split_once("[lists.offers]").expect("a list");
+    let (_, after) = after.split_once("[lists.tips]").expect("a list");
+    format!("{before}[lists.tips]{after}")
+}
+
 /// A mail waits at its relay while something happens to its signup, then goes on.
 async fn meanwhile(app: &TestApp, point: Point, press: impl AsyncFnOnce(&TestApp)) {
     if point == Point::Ehlo {
@@ -322,6 +338,82 @@ both!(a_decision_between_two_attempts_cancels_the_second, |db| {
         }
     }
 });
+
+both!(nobody_is_greeted_who_has_left, |db| {
+    for left in [
+        "before the first attempt",
+        "before the second",
+        "at the relay",
+    ] {
+        let app = TestApp::with(db, &greeting(), QUICK).await;
+        let mail = app.mail_for("anna@example.org", &["weekly"]).await;
+        let page = app.press(&mail.confirm(), "").await;
+        let leave = app.unsubscribe_links(&page).pop().expect("a way out");
+        let leave = async |app: &TestApp| assert_eq!(app.one_click(&leave).await.status, 200);
+        match left {
+            "at the relay" => meanwhile(&app, Point::Ehlo, leave).await,
+            "before the second" => {
+                app.peer.at(Point::Rcpt, Act::reply("451 4.7.1 later"));
+                app.deliver().await;
+                app.peer.script(|_| None);
+                leave(&app).await;
+            }
+            _ => leave(&app).await,
+        }
+        app.pass(31 * MINUTE);
+        app.deliver().await;
+        assert_eq!(app.mailbox("anna@example.org").len(), 1, "left {left}");
+        let state = "select state from message where kind = 'welcome'";
+        assert_eq!(app.sql(state).await, ["cancelled"], "left {left}");
+    }
+});
+
+both!(a_welcome_outlives_the_link_that_led_to_it, |db| {
+    let lists = greeting().replace("frequency = \"P7D\"", "link_life = \"1 hour\"");
+    let app = TestApp::with(db, &lists, QUICK).await;
+    let mail = app
+        .mail_for("anna@example.org", &["weekly", "offers"])
+        .await;
+    app.press(&mail.confirm(), "list=weekly").await;
+    app.pass(61 * MINUTE);
+    app.sweep().await;
+    app.deliver().await;
+    assert_eq!(app.mailbox("anna@example.org").len(), 2);
+});
+
+both!(who_is_told_of_a_subscription_has_it, |db| {
+    let app = TestApp::with(db, LISTS, QUICK).await;
+    app.subscribe("anna@example.org", &["weekly"]).await;
+    app.pass(11 * MINUTE);
+    app.sign_up("anna@example.org", &["weekly", "offers"]).await;
+    // Nobody can join the one that she is not on any more.
+    app.reload(&without_offers()).await;
+    app.deliver().await;
+    let told = app.mailbox("anna@example.org").pop().expect("a mail");
+    let kinds = "select kind || ' ' || state from message order by created_at";
+    let kinds = app.sql(kinds).await;
+    assert_eq!(kinds, ["confirmation sent", "already_subscribed sent"]);
+    assert!(
+        told.text.contains("Weekly news") && !told.text.contains("Offers"),
+        "{}",
+        told.text
+    );
+});
+
+both!(
+    a_list_that_closes_between_claim_and_data_is_not_asked_for,
+    |db| {
+        for (point, offer) in POINTS {
+            let app = TestApp::with(db, LISTS, QUICK).await;
+            app.peer.offer(offer);
+            let signup = app.sign_up("anna@example.org", &["offers"]).await;
+            let close = async |app: &TestApp| app.reload(&without_offers()).await;
+            meanwhile(&app, point, close).await;
+            assert_eq!(message(&app, &signup).await, "cancelled 0 0");
+            assert_eq!(app.peer.mails().len(), 0);
+        }
+    }
+);
 
 both!(a_link_that_ends_while_its_mail_waits_is_not_mailed, |db| {
     let lists = LISTS.replace("frequency = \"P7D\"", "link_life = \"1 hour\"");
