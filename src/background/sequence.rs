@@ -12,7 +12,7 @@ use super::copies::Copies;
 use super::repeat;
 use crate::flow::Flows;
 use crate::flow::checkpoint::{self, Outcome, checkpoint};
-use crate::store::trail::{Head, Horizon, Kept};
+use crate::store::trail::{Head, Horizon, Kept, TransactionId};
 use crate::store::{Error, Tx};
 use crate::telemetry::logs::field;
 use crate::trail::tree::{Tiles, append, edge, leaf_hash};
@@ -50,8 +50,8 @@ impl Look {
     }
 }
 
-/// Numbers a batch of events from a place in the order of writing on.
-async fn number(flows: &Flows, from: i64) -> Result<Look, Error> {
+/// Numbers a batch of events after a place in the order of writing.
+async fn number(flows: &Flows, after: i64) -> Result<Look, Error> {
     // Nobody waits for what is read and hashed before the head is locked, which is a write.
     let mut seen = flows.pool.read().await?;
     let mut look = Look {
@@ -59,7 +59,7 @@ async fn number(flows: &Flows, from: i64) -> Result<Look, Error> {
         numbered: Vec::new(),
     };
     let head = seen.trail_head().await?;
-    let batch = Batch::read(&mut seen, head, from).await?;
+    let batch = Batch::read(&mut seen, head, after).await?;
     drop(seen);
     let Some(mut batch) = batch else {
         flows.metrics.unsequenced_events(0);
@@ -69,7 +69,7 @@ async fn number(flows: &Flows, from: i64) -> Result<Look, Error> {
     let head = tx.lock_trail().await?;
     if head != batch.head {
         // Another process numbered meanwhile.
-        match Batch::read(&mut tx, head, from).await? {
+        match Batch::read(&mut tx, head, after).await? {
             Some(left) => batch = left,
             None => return Ok(look),
         }
@@ -94,8 +94,8 @@ struct Batch {
 }
 
 impl Batch {
-    async fn read(tx: &mut Tx, head: Head, from: i64) -> Result<Option<Self>, Error> {
-        let (places, leaves): (_, Vec<_>) = tx.unnumbered(from, BATCH).await?.into_iter().unzip();
+    async fn read(tx: &mut Tx, head: Head, after: i64) -> Result<Option<Self>, Error> {
+        let (places, leaves): (_, Vec<_>) = tx.unnumbered(after, BATCH).await?.into_iter().unzip();
         if leaves.is_empty() {
             return Ok(None);
         }
@@ -118,11 +118,11 @@ pub struct Sequencer {
 
 #[derive(Default)]
 struct State {
-    /// The place from which on events are looked for: all before it have their numbers. On PostgreSQL a look passes over
-    /// what is left of every event that got its number since the last vacuum.
-    from: i64,
-    /// How far events had come when that place was last moved, and when that was.
-    earlier: Option<(Horizon, Instant)>,
+    /// The place after which events are looked for: all up to it have their numbers. On PostgreSQL a look passes over what
+    /// is left of every event that got its number since the last vacuum.
+    passed: i64,
+    /// The look whose places are to be passed next.
+    earlier: Option<Earlier>,
     /// When events were last looked for everywhere.
     everywhere: Option<Instant>,
     /// Whether the database continues what was signed.
@@ -133,22 +133,28 @@ struct State {
     alarms: BTreeMap<Alarm, String>,
 }
 
+/// How far events had come at a look, and when no more can come up to there.
+struct Earlier {
+    newest: i64,
+    /// A transaction that began after the look: whoever took a place before the newest has a lower id.
+    later: TransactionId,
+    at: Instant,
+}
+
 impl State {
     /// Moves on past the places that this look found complete: where one who began later was numbered before an event that
-    /// comes late, somebody would have left before they were there.
-    fn pass(&mut self, look: &Look) {
-        match self.earlier {
-            Some((earlier, at)) if !earlier.is_complete(&look.horizon) && at.elapsed() < LONG => {
-                return;
+    /// comes late, somebody would have left before they were there. Returns whether this look is the one to wait for now.
+    fn pass(&mut self, look: &Look) -> bool {
+        if let Some(earlier) = &self.earlier {
+            if !look.horizon.is_past(earlier.later) && earlier.at.elapsed() < LONG {
+                return false;
             }
-            Some((earlier, _)) => {
-                let last = look.numbered.last().filter(|_| look.is_full());
-                let end = earlier.newest.min(last.copied().unwrap_or(i64::MAX));
-                self.from = self.from.max(end.saturating_add(1));
-            }
-            None => {}
+            let last = look.numbered.last().filter(|_| look.is_full());
+            let end = earlier.newest.min(last.copied().unwrap_or(i64::MAX));
+            self.passed = self.passed.max(end);
+            self.earlier = None;
         }
-        self.earlier = Some((look.horizon, Instant::now()));
+        look.horizon.newest > self.passed
     }
 }
 
@@ -194,20 +200,28 @@ impl Sequencer {
     }
 
     async fn number_newest(&self) -> Result<bool, Error> {
-        let from = {
+        let after = {
             let mut state = self.state();
             match state.everywhere.is_some_and(|at| at.elapsed() < AGAIN) {
-                true => state.from,
+                true => state.passed,
                 false => {
                     state.everywhere = Some(Instant::now());
                     EVERYWHERE
                 }
             }
         };
-        match number(&self.flows, from).await {
+        match number(&self.flows, after).await {
             Ok(look) => {
                 self.sound_alarm(Alarm::Stuck, None);
-                self.state().pass(&look);
+                if self.state().pass(&look) {
+                    // A transaction of its own: those of another process may number all. While no event comes, none begins.
+                    let later = self.flows.pool.begin().await?.id().await?;
+                    self.state().earlier = Some(Earlier {
+                        newest: look.horizon.newest,
+                        later,
+                        at: Instant::now(),
+                    });
+                }
                 Ok(look.is_full())
             }
             // It is not there, or the tree is not: nobody comes after it before somebody has looked.

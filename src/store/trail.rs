@@ -24,16 +24,18 @@ pub struct Horizon {
     pub newest: i64,
     /// The oldest transaction that writes.
     oldest: i64,
-    /// The transaction that begins next.
-    next: i64,
 }
 
 impl Horizon {
-    /// Tells whether whoever wrote at that moment has ended by `now`: then nothing comes any more up to the newest place.
-    pub fn is_complete(&self, now: &Horizon) -> bool {
-        now.oldest >= self.next
+    /// Tells whether all have ended that began to write before a transaction got its id.
+    pub fn is_past(&self, id: TransactionId) -> bool {
+        self.oldest >= id.0
     }
 }
+
+/// The id of a transaction that writes; higher than that of each that began to write before it.
+#[derive(Clone, Copy, Debug)]
+pub struct TransactionId(i64);
 
 /// One checkpoint as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,30 +85,38 @@ impl Tx {
     /// Returns how far events have come.
     pub async fn horizon(&mut self) -> Result<Horizon, Error> {
         const SQL: &str = "select coalesce((select max(ord) from event), 0),
-            pg_snapshot_xmin(now)::text::bigint, pg_snapshot_xmax(now)::text::bigint from pg_current_snapshot() now";
-        let (newest, oldest, next) = match self {
+            pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
+        let (newest, oldest) = match self {
             // One after the other writes, and the head says from which place on events have no number.
-            Tx::Sqlite(_) => (0, 0, 0),
+            Tx::Sqlite(_) => (0, 0),
             Tx::Postgres(tx) => sqlx::query_as(SQL).fetch_one(&mut **tx).await?,
         };
-        Ok(Horizon {
-            newest,
-            oldest,
-            next,
-        })
+        Ok(Horizon { newest, oldest })
     }
 
-    /// Returns the bytes of events without a number, from a place in the order of writing on and in that order, at most
+    /// Returns the id of this transaction. The snapshot of a [`Horizon`] cannot stand in for it: its upper bound is the
+    /// newest that has ended, and those that began to write after that one may still run.
+    pub async fn id(&mut self) -> Result<TransactionId, Error> {
+        const SQL: &str = "select pg_current_xact_id()::text::bigint";
+        let (id,) = match self {
+            // Whoever writes, nobody else does.
+            Tx::Sqlite(_) => (0,),
+            Tx::Postgres(tx) => sqlx::query_as(SQL).fetch_one(&mut **tx).await?,
+        };
+        Ok(TransactionId(id))
+    }
+
+    /// Returns the bytes of events without a number, after a place in the order of writing and in that order, at most
     /// `limit`, with the place of each.
     pub async fn unnumbered(
         &mut self,
-        from: i64,
+        after: i64,
         limit: i64,
     ) -> Result<Vec<(i64, Vec<u8>)>, Error> {
-        const SQL: &str = "select ord, leaf from unnumbered_event where ord >= $1
+        const SQL: &str = "select ord, leaf from unnumbered_event where ord > $1
             order by ord limit $2";
         Ok(on!(self, |conn| sqlx::query_as(SQL)
-            .bind(from)
+            .bind(after)
             .bind(limit)
             .fetch_all(conn)
             .await?))

@@ -381,6 +381,36 @@ async fn an_event_that_is_committed_late_comes_before_those_that_began_after_it(
     assert_eq!((places[0], &places[2..]), (late + 4, &others[..]));
 }
 
+/// A transaction that commits late may have begun after the newest that a look sees.
+#[tokio::test]
+async fn an_event_of_a_later_transaction_that_is_committed_late_comes_before_those_that_began_after_it()
+ {
+    let app = TestApp::start(Db::Postgres).await;
+    let sequencer = sequencer(&app);
+    let now = app.clock.now();
+    let event = || Event::of(confirmd::clock::random(), EventKind::ListChanged, now, None);
+    let mut early = app.flows.pool.begin().await.expect("the database works");
+    early.append(&[event()]).await.expect("appended");
+    let mut late = app.flows.pool.begin().await.expect("the database works");
+    late.append(&[event()]).await.expect("appended");
+    early.append(&[event()]).await.expect("appended");
+    early.commit().await.expect("committed");
+    for _ in 0..3 {
+        step(&sequencer).await;
+    }
+    late.commit().await.expect("committed");
+    append(&app, 1).await;
+    step(&sequencer).await;
+    let places = "select ord::text from event order by seq desc nulls first limit 4";
+    let places = app.sql(places).await;
+    let places: Vec<u64> = places
+        .iter()
+        .map(|place| place.parse().expect("a place"))
+        .collect();
+    let late = places[1];
+    assert_eq!(places, [late + 2, late, late + 1, late - 1]);
+}
+
 /// Two processes number and sign while one of them is killed again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_root_for_each_size_whoever_signs_and_whoever_dies() {
