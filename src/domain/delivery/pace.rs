@@ -60,6 +60,8 @@ impl Pace {
     }
 
     fn fill(&mut self, now: Timestamp) {
+        // A slow start that lies ahead was begun by a clock that has been set back since: it begins anew.
+        self.again = self.again.map(|again| again.min(now));
         if let Some(rate) = self.rate(now) {
             let gained = rate * now.since(self.at).as_secs_f64();
             self.room = (self.room + gained).min((rate * BURST.as_secs_f64()).max(1.0));
@@ -135,5 +137,15 @@ mod tests {
         pace.slow_down(NOW);
         assert_eq!(pace.room(NOW), 20);
         assert_eq!(pace.room(NOW + Duration::from_secs(3600)), usize::MAX);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_begins_a_slow_start_anew_and_does_not_prolong_it() {
+        let mut pace = Pace::new(None, NOW);
+        pace.slow_down(NOW);
+        let earlier = NOW - Duration::from_secs(3600);
+        assert_eq!(pace.room(earlier), 20);
+        assert_eq!(pace.room(earlier + DOUBLES), 40);
+        assert_eq!(pace.room(earlier + DOUBLES * STEPS), usize::MAX);
     }
 }
