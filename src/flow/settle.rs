@@ -243,15 +243,10 @@ fn event(result: &Result, row: &Settlement, next: Next, now: Timestamp) -> Optio
     if let Next::Retry(at) = next {
         event = event.with("next", at.to_string());
     }
-    // What was sent, or perhaps was.
-    if let (Next::End(MessageState::Sent | MessageState::Unknown), Some(proof)) =
-        (next, &result.proof)
-    {
-        let sent = Sent {
-            mail: proof,
-            answer: &result.answer,
-        };
-        event = event.evidence(Part::Mail, random(), &sent);
+    // What was sent, or perhaps was: the person may decide on this copy, and then there is no other.
+    if let (Attempt::Sent | Attempt::Ambiguous, Some(mail)) = (result.attempt, &result.proof) {
+        let answer = &result.answer;
+        event = event.evidence(Part::Mail, random(), &Sent { mail, answer });
     }
     Some(event)
 }

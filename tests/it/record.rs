@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::support::app::{Db, LISTS, TestApp, both, signup};
 use crate::support::http::{Response, send};
 use crate::support::links::without_styles;
+use crate::support::peer::{Act, Point};
 use crate::support::{out, serve};
 
 const SCHEMA: &str = include_str!("../../deploy/consent-record.schema.json");
@@ -268,6 +269,28 @@ both!(the_mail_is_made_again_from_the_record_alone, |db| {
         );
     }
 });
+
+both!(
+    a_yes_to_a_copy_of_which_nothing_was_heard_has_its_mail,
+    |db| {
+        let app = TestApp::start(db).await;
+        app.peer.at(Point::Dot, Act::Kept(Box::new(Act::Close)));
+        app.sign_up("anna@example.org", &["weekly"]).await;
+        app.deliver().await;
+        let mail = app.mailbox("anna@example.org").pop().unwrap();
+        assert_eq!(app.press(&mail.confirm(), "").await.status, 200);
+        // The second copy is not wanted any more.
+        app.peer.script(|_| None);
+        app.pass(HOURS);
+        app.deliver().await;
+        assert_eq!(app.mailbox("anna@example.org").len(), 1);
+        checkpoint(&app).await;
+        let answer = fetch(&app, &subscriber(&app).await, "").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let checked = check(&answer.body).expect("nothing is wrong with it");
+        assert_eq!(checked.len(), 1);
+    }
+);
 
 /// Every place in a document, as a JSON pointer.
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {
