@@ -92,11 +92,11 @@ pub async fn claim(
     room: Room,
     template: &(dyn Fn(MessageKind, &Locale) -> Hash + Send + Sync),
 ) -> Result<Claimed, Error> {
-    let now = flows.clock.now();
     let mut tx = flows.pool.begin().await?;
+    let begun = flows.clock.now();
     let lease_now = tx.lease_clock(flows.clock.steady()).await?;
-    let (freed, mut picked) = tx.free_and_pick(lease_now, now, room.mails).await?;
-    let freed = set_aside(&mut tx, &freed, now).await?;
+    let (freed, mut picked) = tx.free_and_pick(lease_now, begun, room.mails).await?;
+    let freed = set_aside(&mut tx, &freed, begun).await?;
     let must_wait = picked.first().is_some_and(is_suspect) && !room.alone;
     if must_wait || picked.is_empty() {
         tx.commit().await?;
@@ -113,6 +113,8 @@ pub async fn claim(
     }
     let (mut work, people) = Work::lock_picked(flows, &mut tx, &picked).await?;
     work.learn_what_left(&mut tx, &picked).await?;
+    // Not before what was decided while this one waited for a mailbox.
+    let now = flows.clock.now();
 
     let mut claimed = Claimed {
         more: due > picked.len() || i64::try_from(due).is_ok_and(|due| due == room.mails),

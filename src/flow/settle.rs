@@ -64,7 +64,6 @@ pub async fn settle(
     mut tx: Tx,
     batch: Arc<[Arc<Plan>]>,
 ) -> std::result::Result<Vec<Outcome>, Error> {
-    let now = flows.clock.now();
     let rows = batch.iter().map(|plan| &plan.row).collect();
     let settled = write(&mut tx, rows).await?;
     let failed = batch
@@ -80,6 +79,7 @@ pub async fn settle(
     let messages = messages.filter(|(row, _)| settled.contains(&(row.id, row.claim)));
     let mailboxes = messages.map(|(_, message)| message.mailbox).collect();
     tx.hold_mailboxes(&mailboxes).await?;
+    let now = flows.clock.now();
     let mut work = Work::read_signups(&flows, &mut tx, &failed).await?;
     let mut sent = Vec::new();
     let mut outcomes = Vec::with_capacity(batch.len());

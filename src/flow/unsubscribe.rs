@@ -76,8 +76,8 @@ pub async fn unsubscribe(
     mut tx: Tx,
     batch: Arc<[Press]>,
 ) -> Result<Vec<Outcome>, Error> {
-    let now = flows.clock.now();
     let targets = targets(&mut tx, &batch).await?;
+    let now = flows.clock.now();
     let mut work = Work::default();
     for subscription in targets.values() {
         work.put(subscription.clone());

@@ -3,15 +3,20 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use confirmd::domain::consent::Hash;
+use confirmd::domain::consent::{Hash, Network};
 use confirmd::domain::delivery::retry::Next;
 use confirmd::domain::delivery::{Attempt, MessageKind, MessageState};
+use confirmd::domain::id::SignupId;
+use confirmd::domain::list::ConfirmBy;
 use confirmd::domain::locale::Locale;
 use confirmd::flow::claim::{Claimed, Job, Room, claim};
+use confirmd::flow::confirm::{self, Choice, confirm};
 use confirmd::flow::settle::{self, Outcome, settle};
 use confirmd::flow::start::start;
+use confirmd::token::KeyId;
 
 use super::{MINUTE, QUICK, kinds, last_event, literal, message};
+use crate::audit::fixture;
 use crate::support::app::{Db, LISTS, TestApp, both};
 use crate::support::peer::Point;
 
@@ -123,6 +128,41 @@ both!(a_claim_whose_lease_has_ended_is_another_s, |db| {
     assert_eq!(repeated.expect("a write"), [Outcome::TooLate]);
     assert_eq!(kinds(&app, &signup).await.len(), 6);
 });
+
+both!(
+    a_claim_that_waited_for_a_yes_does_not_say_that_it_came_before,
+    |db| {
+        let app = TestApp::with(db, LISTS, QUICK).await;
+        let first = app.sign_up("anna@example.org", &["weekly"]).await;
+        app.deliver().await;
+        app.pass(11 * MINUTE);
+        app.sign_up("anna@example.org", &["weekly"]).await;
+        let signup = SignupId(first.parse().expect("an id"));
+        let mut tx = app.flows.pool.begin().await.expect("begun");
+        let mailbox = tx.signups(&[signup]).await.expect("read")[0].mailbox;
+        tx.hold_mailboxes(&[mailbox].into()).await.expect("locked");
+        let yes = async {
+            if db == Db::Postgres {
+                app.until_one_waits().await;
+            }
+            app.pass(MINUTE);
+            let press = confirm::Press {
+                signup,
+                choice: Choice::All,
+                by: ConfirmBy::Button,
+                key: KeyId([7; 4]),
+                network: Network::default(),
+            };
+            let confirmed = confirm(app.flows.clone(), tx, [press].into()).await;
+            assert_eq!(confirmed.expect("a commit")[0].confirmed.len(), 1);
+        };
+        let (claimed, ()) = tokio::join!(biased; claimed(&app, 10), yes);
+        let kinds: Vec<_> = claimed.jobs.iter().map(|job| job.message.kind).collect();
+        assert_eq!(kinds, [MessageKind::AlreadySubscribed]);
+        fixture::sign(&app).await;
+        assert_eq!(fixture::verified(&app).await.findings, []);
+    }
+);
 
 both!(a_late_result_changes_nothing, |db| {
     let app = TestApp::with(db, LISTS, &QUICK.replace("dot = \"1 s\"", "dot = \"30 s\"")).await;
