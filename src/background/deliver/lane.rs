@@ -53,6 +53,14 @@ struct Waiting {
     turn: oneshot::Sender<Turn>,
 }
 
+/// Why a relay takes no mail now, and when to ask again.
+pub(super) enum Refusal {
+    /// It is left alone: another may take over.
+    LeftAlone(Timestamp),
+    /// It works, and has enough: the mail waits for it.
+    Busy(Timestamp),
+}
+
 /// The right to use one session for one mail; it ends when dropped.
 pub(super) struct Turn {
     lane: Arc<Lane>,
@@ -100,13 +108,13 @@ impl Lane {
         self.state().turns.sessions()
     }
 
-    /// Returns how many mails the relay takes now.
-    pub(super) fn room(&self, now: Timestamp) -> usize {
+    /// Returns how many mails the relay takes now; none while it is left alone.
+    pub(super) fn room(&self, now: Timestamp) -> Option<usize> {
         let mut state = self.state();
         match state.breaker.admits(now) {
-            Admits::All => state.pace.room(now),
-            Admits::One => state.pace.room(now).min(1),
-            Admits::Knock | Admits::Nothing => 0,
+            Admits::All => Some(state.pace.room(now)),
+            Admits::One => Some(state.pace.room(now).min(1)),
+            Admits::Knock | Admits::Nothing => None,
         }
     }
 
@@ -138,15 +146,15 @@ impl Lane {
     }
 
     /// Takes one mail to a domain, or says when to try again; `others` tells of further relays.
-    pub(super) fn take(&self, domain: &str, now: Timestamp, others: bool) -> Result<(), Timestamp> {
+    pub(super) fn take(&self, domain: &str, now: Timestamp, others: bool) -> Result<(), Refusal> {
         let mut state = self.state();
         let admits = state.breaker.admits(now);
         if matches!(admits, Admits::Knock | Admits::Nothing) {
             let until = state.breaker.until().unwrap_or(now);
-            return Err(until.max(now + Duration::from_secs(1)));
+            return Err(Refusal::LeftAlone(until.max(now + Duration::from_secs(1))));
         }
         if state.pace.room(now) == 0 {
-            return Err(now + Duration::from_secs(1));
+            return Err(Refusal::Busy(now + Duration::from_secs(1)));
         }
         let behind = |waiting: &&Waiting| state.turns.is_behind(&waiting.domain, domain);
         let crowded = state.turns.is_held_up(domain)
@@ -157,8 +165,11 @@ impl Lane {
         // Where those that hang fill the line, it is not full for one whose domain is quick.
         let quick = state.turns.is_quick(domain);
         let alike = |waiting: &&Waiting| state.turns.is_quick(&waiting.domain) == quick;
-        if crowded || in_vain || (others && state.waiting.iter().filter(alike).count() >= IN_LINE) {
-            return Err(now + state.a_while(domain));
+        if in_vain {
+            return Err(Refusal::LeftAlone(now + state.a_while(domain)));
+        }
+        if crowded || (others && state.waiting.iter().filter(alike).count() >= IN_LINE) {
+            return Err(Refusal::Busy(now + state.a_while(domain)));
         }
         state.breaker.begin();
         state.pace.take();

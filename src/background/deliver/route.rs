@@ -1,11 +1,12 @@
-//! Which relay takes which mail: the first in the order of its sender that takes mails now.
+//! Which relay takes which mail: the first in the order of its sender that is not left alone.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::convert::identity;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::task::JoinSet;
 
-use super::lane::Lane;
+use super::lane::{Lane, Refusal};
 use crate::domain::list::SenderId;
 use crate::domain::time::Timestamp;
 use crate::flow::Flows;
@@ -95,35 +96,54 @@ impl Routes {
         sending.len() > before
     }
 
-    /// Returns how many mails may be claimed now.
+    /// Returns how many mails may be claimed now: as many as the relays take that are next for some sender.
     pub(super) fn room(&self, now: Timestamp) -> usize {
-        let rooms = self.lanes.iter().map(|lane| lane.room(now));
-        rooms.fold(0, usize::saturating_add)
+        let order = self.order();
+        let orders = order.of_sender.values().chain([&order.usual]);
+        let next = orders.filter_map(|names| {
+            let mut rooms = self
+                .of(names)
+                .map(|lane| lane.room(now).map(|room| (lane.name(), room)));
+            rooms.find_map(identity)
+        });
+        let rooms: BTreeMap<_, _> = next.collect();
+        rooms.into_values().fold(0, usize::saturating_add)
     }
 
-    /// Takes the first relay that takes a mail of this sender to this domain now.
+    /// Takes the first relay for a mail of this sender to this domain that is not left alone.
     ///
     /// # Errors
-    /// When none does: the time at which to try again.
+    /// When there is none, or it has enough: the time at which to try again.
     pub(super) fn take(
         &self,
         sender: &SenderId,
         domain: &str,
         now: Timestamp,
     ) -> Result<Arc<Lane>, Timestamp> {
-        let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
+        let order = self.order();
         let names = order.of_sender.get(sender).unwrap_or(&order.usual);
-        let lanes = names
-            .iter()
-            .filter_map(|name| self.lanes.iter().find(|lane| lane.name() == name));
         let mut later = None::<Timestamp>;
-        for lane in lanes {
+        for lane in self.of(names) {
             match lane.take(domain, now, self.lanes.len() > 1) {
                 Ok(()) => return Ok(lane.clone()),
-                Err(at) => later = Some(later.map_or(at, |soonest| soonest.min(at))),
+                // A cap would hold for nobody if what is over it went another way.
+                Err(Refusal::Busy(at)) => return Err(at),
+                Err(Refusal::LeftAlone(at)) => {
+                    later = Some(later.map_or(at, |soonest| soonest.min(at)));
+                }
             }
         }
         Err(later.unwrap_or(now))
+    }
+
+    /// Returns the relays of these names, in their order.
+    fn of(&self, names: &[String]) -> impl Iterator<Item = &Arc<Lane>> {
+        let named = |name| self.lanes.iter().find(move |lane| lane.name() == name);
+        names.iter().filter_map(named)
+    }
+
+    fn order(&self) -> RwLockReadGuard<'_, Order> {
+        self.order.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns how many mails wait for others of a domain that is not known to be quick.

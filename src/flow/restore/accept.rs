@@ -10,7 +10,7 @@ use crate::domain::event::EventKind;
 use crate::domain::id::{SignupId, SubscriberId};
 use crate::domain::list::ListId;
 use crate::domain::signup::ListState;
-use crate::domain::subscription::{Move, State};
+use crate::domain::subscription::Move;
 use crate::domain::time::{InvalidTime, Timestamp};
 use crate::flow::Flows;
 use crate::flow::work::Work;

@@ -200,6 +200,25 @@ both!(another_relay_takes_over_while_the_first_is_gone, |db| {
     assert_eq!((alarm("smtp").await, alarm("backup").await), (1, 0));
 });
 
+both!(what_is_over_the_cap_of_a_relay_waits_for_it, |db| {
+    let backup = Peer::start().await;
+    let settings = format!(
+        "{QUICK}[smtp]\nrate = 1\nfallback = [\"backup\"]\n{}",
+        further("backup", &backup)
+    );
+    let app = TestApp::with(db, LISTS, &settings).await;
+    for i in 0..5 {
+        app.sign_up(&format!("p{i}@example.org"), &["weekly"]).await;
+    }
+    for sent in 1..=5 {
+        app.deliver().await;
+        app.deliver().await;
+        assert_eq!((app.peer.mails().len(), backup.mails().len()), (sent, 0));
+        assert_eq!(app.count("message where claims > 0").await, sent);
+        app.pass(SECOND);
+    }
+});
+
 both!(a_sender_may_have_relays_of_its_own, |db| {
     let own = Peer::start().await;
     let settings = format!("{QUICK}{}", further("own", &own));
