@@ -224,7 +224,7 @@ impl Service {
             );
         }
         if self.roles.deliver {
-            let run = self.deliver.clone().run(stop.soft());
+            let run = self.deliver.clone().run(stop.soft(), stop.hard());
             tasks.spawn("deliver", endless(run));
         }
         if self.roles.sequence {

@@ -18,7 +18,7 @@ mod tls;
 mod verdict;
 mod wire;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::atomic::AtomicBool, time::Duration};
 
 use secrecy::SecretString;
 
@@ -101,6 +101,8 @@ pub struct Outgoing<'a> {
     pub to: &'a lettre::Address,
     /// The whole message with CRLF line ends, as lettre's builder made it; dots are doubled on the way.
     pub bytes: &'a [u8],
+    /// Set before the dot is written: from there on the relay may have the mail, whatever becomes of the call.
+    pub dot: &'a AtomicBool,
 }
 
 /// What is wrong with [`Settings`].

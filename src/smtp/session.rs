@@ -3,7 +3,7 @@
 //! MAIL, RCPT and DATA are each answered, and each answer is judged; a relay that offers PIPELINING (RFC 2920) is sent
 //! all three in one write. A phase ends with the reply that it waits for or with a [`Fault`].
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::atomic::Ordering, time::Duration};
 
 use lettre::transport::smtp::commands::{Data, Mail, Quit, Rcpt, Rset};
 use memchr::memmem::find_iter;
@@ -98,7 +98,7 @@ impl Session {
             }
             self.ask(group).await?;
         }
-        self.text(mail.bytes).await.map(Outcome::Sent)
+        self.text(mail).await.map(Outcome::Sent)
     }
 
     /// Writes commands at once and hears a reply to each. The first refusal counts; the others follow from it.
@@ -137,8 +137,8 @@ impl Session {
 
     /// Writes the message and its dot. The fault's phase is [`Phase::Body`] only while the dot was certainly not
     /// begun.
-    async fn text(&mut self, bytes: &[u8]) -> Result<Reply, Fault> {
-        let (text, limits) = (transparent(bytes), self.timeouts);
+    async fn text(&mut self, mail: Outgoing<'_>) -> Result<Reply, Fault> {
+        let (text, limits) = (transparent(mail.bytes), self.timeouts);
         let dot = text.len() - DOT.len();
         self.owed = true;
         within(limits.body, Phase::Body, self.wire.turn()).await?;
@@ -149,6 +149,9 @@ impl Session {
                 true => text.len(),
                 false => dot.min(written + CHUNK),
             };
+            if end > dot {
+                mail.dot.store(true, Ordering::Relaxed);
+            }
             let write = timeout(limits.body, self.wire.write(&text[written..end])).await;
             let (phase, cause) = match write {
                 Ok(Ok(n)) if n > 0 => {

@@ -286,6 +286,8 @@ fn kind_of(code: &str) -> Kind {
         Ok(13) if code.len() < 5 => Kind::Full,
         // SQLITE_IOERR, _CORRUPT, _NOTADB
         Ok(10 | 11 | 26) if code.len() < 5 => Kind::Fatal,
+        // A lock that was not had in the time that the server lets.
+        _ if code == "55P03" => Kind::Unavailable,
         _ => match code.get(..2) {
             // connection, resources, operator intervention, system error, serialization, read-only
             Some("08" | "53" | "57" | "58" | "40" | "25") if code.len() == 5 => Kind::Unavailable,

@@ -1,9 +1,10 @@
 //! What a transaction promises: all of it or nothing, also where its writes wait to go out together.
 
+use confirmd::domain::address::Address;
 use confirmd::domain::consent::Hash;
 use confirmd::store::{Error, Tx};
 
-use crate::support::app::{TestApp, both};
+use crate::support::app::{Db, LISTS, TestApp, both};
 
 const TEMPLATE: &str = "a template";
 
@@ -60,6 +61,26 @@ both!(
         tx.commit().await.unwrap();
     }
 );
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_longer_for_a_lock_than_the_server_lets_is_told_to_come_back() {
+    let mut app = TestApp::start(Db::Postgres).await;
+    let email = "patience@example.org";
+    let mail = app.mail_for(email, &["weekly"]).await;
+    let short = "do $$ begin
+        execute format('alter database %I set lock_timeout = ''100ms''', current_database());
+        end $$";
+    app.execute(short).await.expect("set");
+    app.restart_with(LISTS, "").await;
+    let address = Address::parse(email).expect("an address");
+    let mailbox = app.flows.keys().pepper.mailbox(&address);
+    let mut tx = app.flows.pool.begin().await.expect("begun");
+    tx.hold_mailboxes(&[mailbox].into()).await.expect("locked");
+    let answer = app.press(&mail.confirm(), "").await;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    drop(tx);
+    assert_eq!(app.press(&mail.confirm(), "").await.status, 200);
+}
 
 both!(
     a_write_that_fails_at_last_is_known_to_have_failed_with_all_before_it,

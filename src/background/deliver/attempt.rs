@@ -1,5 +1,6 @@
 //! One attempt: a claimed mail goes to its relay, and what became of it is written down.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -82,10 +83,12 @@ impl Deliver {
             return self.give_back(job, later).await;
         };
         mail.hold_back(false);
+        let dot = AtomicBool::new(false);
         let outgoing = Outgoing {
             from: &composed.envelope_from,
             to: &composed.envelope_to,
             bytes: &composed.bytes,
+            dot: &dot,
         };
         let look = Mutex::new(Look {
             said: Looked::Not,
@@ -112,15 +115,27 @@ impl Deliver {
         });
         tokio::pin!(sending);
         let took = || began.elapsed().saturating_sub(look().time());
-        let verdict = loop {
-            match timeout(lane.patience(), &mut sending).await {
-                Ok(verdict) => break verdict,
-                Err(_) if took() >= lane.patience() => {
-                    lane.drags(job.to.domain());
-                    break sending.await;
+        let dialogue = async {
+            loop {
+                match timeout(lane.patience(), &mut sending).await {
+                    Ok(verdict) => return verdict,
+                    Err(_) if took() >= lane.patience() => {
+                        lane.drags(job.to.domain());
+                        return sending.await;
+                    }
+                    Err(_) => {}
                 }
-                Err(_) => {}
             }
+        };
+        let mut cut = self.cut.subscribe();
+        let verdict = tokio::select! {
+            verdict = dialogue => Some(verdict),
+            _ = cut.wait_for(|cut| *cut) => None,
+        };
+        let Some(verdict) = verdict else {
+            lane.note(Sign::Silent);
+            turn.end(None);
+            return self.cut_off(job, proof, dot.load(Ordering::Relaxed)).await;
         };
         lane.note(sign_of(verdict));
         turn.end(is_about_the_mail(verdict).then(took));
@@ -139,6 +154,20 @@ impl Deliver {
             tracing::debug!({ field::MESSAGE } = %job.message.id, { field::PHASE } = answer.phase, { field::CLASS } = answer.cause, "attempt failed");
         }
         self.settle(job, attempt, answer, Some(proof)).await;
+    }
+
+    /// Writes down what a stop cut off. Before its dot the relay has nothing of a mail that counts.
+    async fn cut_off(&self, job: &Arc<Job>, proof: Proof, dot: bool) {
+        if !dot {
+            return self.give_back(job, None).await;
+        }
+        let answer = Answer {
+            phase: "dot".to_owned(),
+            cause: "stopped".to_owned(),
+            ..Answer::default()
+        };
+        self.settle(job, Attempt::Ambiguous, Some(answer), Some(proof))
+            .await;
     }
 
     async fn settle(

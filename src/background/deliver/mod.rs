@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use self::lane::Lane;
@@ -57,6 +57,8 @@ pub struct Deliver {
     composer: RwLock<Arc<Composer>>,
     line: Line,
     begun: AtomicBool,
+    /// Attempts under way must end now.
+    cut: watch::Sender<bool>,
 }
 
 /// Mails that are about to start, for each session.
@@ -96,6 +98,7 @@ impl Deliver {
             composer: RwLock::new(composer.clone()),
             line: Line::new(AHEAD * routes.sessions()),
             begun: AtomicBool::new(false),
+            cut: watch::Sender::new(false),
             routes,
             settings,
             flows,
@@ -154,8 +157,12 @@ impl Deliver {
         self.routes.rest().await;
     }
 
-    /// Sends mails until `soft`, then finishes those that were begun and frees the others.
-    pub async fn run(self: Arc<Self>, soft: impl Future<Output = ()>) {
+    /// Sends mails until `soft`, then frees those that were not begun and finishes the others, until `hard`.
+    pub async fn run(
+        self: Arc<Self>,
+        soft: impl Future<Output = ()>,
+        hard: impl Future<Output = ()>,
+    ) {
         let stopping = Notify::new();
         let stop = async {
             soft.await;
@@ -163,7 +170,15 @@ impl Deliver {
             self.routes.close();
             stopping.notify_one();
         };
-        tokio::join!(stop, self.work(&stopping));
+        let cut = async {
+            hard.await;
+            self.cut.send_replace(true);
+            std::future::pending().await
+        };
+        tokio::select! {
+            ((), ()) = async { tokio::join!(stop, self.work(&stopping)) } => {}
+            () = cut => {}
+        }
         self.rest().await;
     }
 

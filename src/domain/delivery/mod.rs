@@ -78,7 +78,7 @@ pub struct About {
 pub struct Answer {
     /// In which phase of the session.
     pub phase: String,
-    /// What happened there: a class such as `reply`, `timeout` or `closed`.
+    /// What happened there: a class such as `reply`, `timeout`, `closed` or `stopped`.
     pub cause: String,
     /// The reply code (RFC 5321).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@ mod encryption;
 mod phases;
 mod pipelining;
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use confirmd::smtp::{Outgoing, Relay, Reply, Settings, Timeouts, Tls, Verdict};
@@ -64,6 +65,7 @@ async fn send_bytes(relay: &Relay, to: &str, bytes: &[u8]) -> Verdict {
         from: &from,
         to: &to,
         bytes,
+        dot: &AtomicBool::new(false),
     };
     in_time(relay.send(mail, async || true)).await
 }

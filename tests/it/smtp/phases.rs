@@ -1,5 +1,6 @@
 //! What each answer, silence and break at each phase comes to, and what it does to the connection.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use confirmd::smtp::{Outgoing, Relay, Settings, Verdict};
@@ -402,6 +403,7 @@ async fn the_last_look_comes_after_rcpt_where_commands_go_one_by_one() {
         from: &from,
         to: &to,
         bytes: MAIL,
+        dot: &AtomicBool::new(false),
     };
 
     let verdict = relay.send(mail, async || {
@@ -484,6 +486,7 @@ async fn the_last_look_may_wait_in_a_task_of_its_own() {
             from: &from,
             to: &to,
             bytes: MAIL,
+            dot: &AtomicBool::new(false),
         };
         let mut asked = Some(asked);
         let look = || {

@@ -1,6 +1,7 @@
 //! What is different where the relay takes MAIL, RCPT and DATA at once (RFC 2920).
 
 use std::cell::Cell;
+use std::sync::atomic::AtomicBool;
 
 use confirmd::smtp::{Outgoing, Relay, Verdict};
 use tokio::{
@@ -70,6 +71,7 @@ async fn the_last_look_comes_before_the_first_command() {
         from: &from,
         to: &to,
         bytes: MAIL,
+        dot: &AtomicBool::new(false),
     };
     let no = relay.send(mail, async || {
         assert_eq!(
