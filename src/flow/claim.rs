@@ -133,7 +133,7 @@ pub async fn claim(
                 if !message
                     .lists
                     .iter()
-                    .all(|about| is_subscribed(&work, &message, about)) =>
+                    .all(|about| is_subscribed(&work, message.subscriber, about)) =>
             {
                 Decision::End(MessageState::Cancelled)
             }
@@ -263,9 +263,9 @@ fn confirmation(
     Ok(Decision::Send(Box::new(message), expires))
 }
 
-/// The person who gets a mail is on a list that it is about.
-fn is_subscribed(work: &Work, message: &Message, about: &About) -> bool {
-    let subscription = work.subscription(message.subscriber, &about.list);
+/// A person is on a list that a mail is about.
+fn is_subscribed(work: &Work, whose: SubscriberId, about: &About) -> bool {
+    let subscription = work.subscription(whose, &about.list);
     subscription.is_some_and(|subscription| subscription.state.is_subscribed())
 }
 
@@ -284,9 +284,10 @@ fn nothing_new(work: &mut Work, mut message: Message, signup: &Signup, now: Time
         .notice(&signup.sender, now)
     {
         message.kind = MessageKind::AlreadySubscribed;
-        let mut lists = std::mem::take(&mut message.lists);
-        lists.retain(|about| is_subscribed(work, &message, about));
-        message.lists = lists;
+        let whose = message.subscriber;
+        message
+            .lists
+            .retain(|about| is_subscribed(work, whose, about));
         return Decision::Send(Box::new(message), None);
     }
     Decision::End(MessageState::Cancelled)

@@ -30,7 +30,7 @@ pub async fn renew(flows: &Flows, claims: &[(MessageId, Uuid)]) -> Result<(), Er
     tx.commit().await
 }
 
-/// Gives mails back that were claimed and of which the relay has heard nothing.
+/// Gives mails back that were claimed and of which the relay has nothing that counts.
 ///
 /// # Errors
 /// When the database refuses; then their leases end by themselves.

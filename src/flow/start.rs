@@ -39,8 +39,7 @@ pub async fn start(flows: Arc<Flows>, batch: &[Arc<Job>]) -> Result<Vec<bool>, E
         }),
         (MessageKind::Welcome | MessageKind::AlreadySubscribed, Some(id)) => {
             asked.get(&id).is_some_and(|asked| {
-                let mut subscribed = asked.iter();
-                subscribed.all(|one| {
+                asked.iter().all(|one| {
                     one.standing.subscription.is_some_and(State::is_subscribed)
                         || message.lists.iter().all(|about| about.list != one.list)
                 })

@@ -103,7 +103,7 @@ impl Relay {
     /// to bound. Where the relay takes commands one by one that is after it accepted the recipient; else it is asked
     /// before the first, and once more when a kept connection turns out to be closed. False ends the transaction: nothing
     /// is sent. Each phase has its timeout, so that the call ends; dropping it drops the connection, and the mail's fate is
-    /// unknown unless `before_data` had not yet returned.
+    /// unknown once its `dot` is set.
     pub async fn send<F, R>(&self, mail: Outgoing<'_>, mut before_data: F) -> Verdict
     where
         F: FnMut() -> R,

@@ -85,7 +85,7 @@ impl Tx {
         self.write(SQL, set).await
     }
 
-    /// Cancels the mails that ask signups, where they are not under way.
+    /// Cancels the confirmation mails of signups that are not under way.
     pub async fn cancel(&mut self, signups: &[SignupId], at: Timestamp) -> Result<(), Error> {
         const SQL: &str = "update message set state = 'cancelled', settled_at = s.at
             from {set} join signup on signup.id = s.id

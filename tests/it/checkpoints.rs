@@ -354,6 +354,14 @@ both!(
     }
 );
 
+/// The places of the events with the last numbers, from the last on.
+async fn last_places(app: &TestApp, events: usize) -> Vec<u64> {
+    let places = "select ord::text from event order by seq desc nulls first";
+    let places = app.sql(&format!("{places} limit {events}")).await;
+    let places = places.iter().map(|place| place.parse().expect("a place"));
+    places.collect()
+}
+
 /// On PostgreSQL an event takes its place before it is committed.
 #[tokio::test]
 async fn an_event_that_is_committed_late_comes_before_those_that_began_after_it() {
@@ -370,12 +378,7 @@ async fn an_event_that_is_committed_late_comes_before_those_that_began_after_it(
     late.commit().await.expect("committed");
     append(&app, 1).await;
     step(&sequencer).await;
-    let places = "select ord::text from event order by seq desc nulls first limit 5";
-    let places = app.sql(places).await;
-    let places: Vec<u64> = places
-        .iter()
-        .map(|place| place.parse().expect("a place"))
-        .collect();
+    let places = last_places(&app, 5).await;
     let late = places[1];
     let others = [3, 2, 1].map(|n| late + n);
     assert_eq!((places[0], &places[2..]), (late + 4, &others[..]));
@@ -383,8 +386,7 @@ async fn an_event_that_is_committed_late_comes_before_those_that_began_after_it(
 
 /// A transaction that commits late may have begun after the newest that a look sees.
 #[tokio::test]
-async fn an_event_of_a_later_transaction_that_is_committed_late_comes_before_those_that_began_after_it()
- {
+async fn a_transaction_that_began_last_and_is_committed_late_comes_before_those_after_it() {
     let app = TestApp::start(Db::Postgres).await;
     let sequencer = sequencer(&app);
     let now = app.clock.now();
@@ -401,12 +403,7 @@ async fn an_event_of_a_later_transaction_that_is_committed_late_comes_before_tho
     late.commit().await.expect("committed");
     append(&app, 1).await;
     step(&sequencer).await;
-    let places = "select ord::text from event order by seq desc nulls first limit 4";
-    let places = app.sql(places).await;
-    let places: Vec<u64> = places
-        .iter()
-        .map(|place| place.parse().expect("a place"))
-        .collect();
+    let places = last_places(&app, 4).await;
     let late = places[1];
     assert_eq!(places, [late + 2, late, late + 1, late - 1]);
 }

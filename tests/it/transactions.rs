@@ -78,7 +78,7 @@ async fn who_waits_longer_for_a_lock_than_the_server_lets_is_told_to_come_back()
     tx.hold_mailboxes(&[mailbox].into()).await.expect("locked");
     let answer = app.press(&mail.confirm(), "").await;
     assert_eq!(answer.status, 503, "{}", answer.body);
-    drop(tx);
+    tx.commit().await.expect("committed");
     assert_eq!(app.press(&mail.confirm(), "").await.status, 200);
 }
 

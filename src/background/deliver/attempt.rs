@@ -97,25 +97,26 @@ impl Deliver {
         });
         let look = || look.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
-        let sending = lane.relay().send(outgoing, || async {
-            look().began = Some(Instant::now());
-            let (go, said) = match self.line.look(&self.flows, mail).await {
-                Ok(go) => (go, Looked::Said),
-                Err(error) => {
-                    failed(&self.flows, "deliver", &error);
-                    (false, Looked::Failed)
-                }
-            };
-            let mut look = look();
-            (look.said, look.took, look.began) = (said, look.time(), None);
-            if go {
-                self.line.leave(mail);
-            }
-            go
-        });
-        tokio::pin!(sending);
         let took = || began.elapsed().saturating_sub(look().time());
+        // It ends with the select below: what was cut off holds neither the connection nor the database any more.
         let dialogue = async {
+            let sending = lane.relay().send(outgoing, || async {
+                look().began = Some(Instant::now());
+                let (go, said) = match self.line.look(&self.flows, mail).await {
+                    Ok(go) => (go, Looked::Said),
+                    Err(error) => {
+                        failed(&self.flows, "deliver", &error);
+                        (false, Looked::Failed)
+                    }
+                };
+                let mut look = look();
+                (look.said, look.took, look.began) = (said, look.time(), None);
+                if go {
+                    self.line.leave(mail);
+                }
+                go
+            });
+            tokio::pin!(sending);
             loop {
                 match timeout(lane.patience(), &mut sending).await {
                     Ok(verdict) => return verdict,
@@ -129,6 +130,7 @@ impl Deliver {
         };
         let mut cut = self.cut.subscribe();
         let verdict = tokio::select! {
+            biased;
             verdict = dialogue => Some(verdict),
             _ = cut.wait_for(|cut| *cut) => None,
         };
@@ -205,7 +207,7 @@ impl Deliver {
         }
     }
 
-    /// Gives a mail back of which the relay has heard nothing.
+    /// Gives a mail back of which the relay has nothing that counts.
     pub(super) async fn give_back(&self, job: &Job, later: Option<Timestamp>) {
         let back = Back {
             id: job.message.id,

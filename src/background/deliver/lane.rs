@@ -55,10 +55,10 @@ struct Waiting {
 
 /// Why a relay takes no mail now, and when to ask again.
 pub(super) enum Refusal {
-    /// It is left alone: another may take over.
-    LeftAlone(Timestamp),
-    /// It works, and has enough: the mail waits for it.
-    Busy(Timestamp),
+    /// Its cap is reached: what is over it waits.
+    Capped(Timestamp),
+    /// It is left alone, or mails hang there: another may take it.
+    Stuck(Timestamp),
 }
 
 /// The right to use one session for one mail; it ends when dropped.
@@ -151,10 +151,10 @@ impl Lane {
         let admits = state.breaker.admits(now);
         if matches!(admits, Admits::Knock | Admits::Nothing) {
             let until = state.breaker.until().unwrap_or(now);
-            return Err(Refusal::LeftAlone(until.max(now + Duration::from_secs(1))));
+            return Err(Refusal::Stuck(until.max(now + Duration::from_secs(1))));
         }
         if state.pace.room(now) == 0 {
-            return Err(Refusal::Busy(now + Duration::from_secs(1)));
+            return Err(Refusal::Capped(now + Duration::from_secs(1)));
         }
         let behind = |waiting: &&Waiting| state.turns.is_behind(&waiting.domain, domain);
         let crowded = state.turns.is_held_up(domain)
@@ -165,11 +165,8 @@ impl Lane {
         // Where those that hang fill the line, it is not full for one whose domain is quick.
         let quick = state.turns.is_quick(domain);
         let alike = |waiting: &&Waiting| state.turns.is_quick(&waiting.domain) == quick;
-        if in_vain {
-            return Err(Refusal::LeftAlone(now + state.a_while(domain)));
-        }
-        if crowded || (others && state.waiting.iter().filter(alike).count() >= IN_LINE) {
-            return Err(Refusal::Busy(now + state.a_while(domain)));
+        if crowded || in_vain || (others && state.waiting.iter().filter(alike).count() >= IN_LINE) {
+            return Err(Refusal::Stuck(now + state.a_while(domain)));
         }
         state.breaker.begin();
         state.pace.take();

@@ -1,7 +1,6 @@
-//! Which relay takes which mail: the first in the order of its sender that is not left alone.
+//! Which relay takes which mail: the first in the order of its sender that is not stuck.
 
 use std::collections::BTreeMap;
-use std::convert::identity;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::task::JoinSet;
@@ -101,19 +100,17 @@ impl Routes {
         let order = self.order();
         let orders = order.of_sender.values().chain([&order.usual]);
         let next = orders.filter_map(|names| {
-            let mut rooms = self
-                .of(names)
-                .map(|lane| lane.room(now).map(|room| (lane.name(), room)));
-            rooms.find_map(identity)
+            self.of(names)
+                .find_map(|lane| lane.room(now).map(|room| (lane.name(), room)))
         });
         let rooms: BTreeMap<_, _> = next.collect();
         rooms.into_values().fold(0, usize::saturating_add)
     }
 
-    /// Takes the first relay for a mail of this sender to this domain that is not left alone.
+    /// Takes the first relay for a mail of this sender to this domain that is not stuck.
     ///
     /// # Errors
-    /// When there is none, or it has enough: the time at which to try again.
+    /// When there is none, or its cap is reached: the time at which to try again.
     pub(super) fn take(
         &self,
         sender: &SenderId,
@@ -127,8 +124,8 @@ impl Routes {
             match lane.take(domain, now, self.lanes.len() > 1) {
                 Ok(()) => return Ok(lane.clone()),
                 // A cap would hold for nobody if what is over it went another way.
-                Err(Refusal::Busy(at)) => return Err(at),
-                Err(Refusal::LeftAlone(at)) => {
+                Err(Refusal::Capped(at)) => return Err(at),
+                Err(Refusal::Stuck(at)) => {
                     later = Some(later.map_or(at, |soonest| soonest.min(at)));
                 }
             }

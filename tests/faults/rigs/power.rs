@@ -68,6 +68,9 @@ async fn home(plan: &Plan, chance: &mut Chance, cycles: usize) {
         world.driver.at.send_replace(None);
         disk.restore();
         world.cut("power cut", &serving).await;
+        if let Some(broken) = world.broken(plan, None) {
+            return plan.record(vec![broken]);
+        }
     }
     let serving = world.serve().await;
     plan.record(world.close(plan, None).await);
@@ -97,6 +100,10 @@ async fn lying(plan: &Plan, chance: &mut Chance, lie: Lie) {
     world.driver.at.send_replace(None);
     disk.restore();
     world.cut("power cut", &serving).await;
+    // A file that was folded from a log that never came to the disk is one of the things to be seen.
+    if let Some(broken) = world.broken(plan, Some(lie.says())) {
+        return plan.record(vec![broken]);
+    }
     world.home.wrapper.clear();
     let serving = world.serve().await;
     plan.record(world.close(plan, Some(lie.says())).await);

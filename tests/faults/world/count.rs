@@ -32,6 +32,18 @@ impl World {
         self.count(plan, control).await
     }
 
+    /// Says that the last fault has left a broken file, if it has: on that no daemon serves, and nothing can be counted.
+    pub fn broken(&self, plan: &Plan, control: Option<&str>) -> Option<Line> {
+        let cut = self.cuts.last().filter(|cut| cut.integrity != "ok")?;
+        Some(Line {
+            fault: cut.fault.clone(),
+            in_flight: cut.phases(),
+            accepted: cut.accepted,
+            integrity: cut.integrity.clone(),
+            ..plan.line(name(self.home.db), control)
+        })
+    }
+
     /// Counts what is there, for each fault.
     pub async fn count(self, plan: &Plan, control: Option<&str>) -> Vec<Line> {
         let World {

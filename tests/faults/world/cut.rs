@@ -148,24 +148,33 @@ impl World {
             "select {token} || ' ' || s.email from message m join signup s on s.id = m.signup
              where m.state = 'claimed'"
         );
-        let rows = self.left_rows(&claims).await;
-        let pairs = rows.iter().filter_map(|row| row.split_once(' '));
-        let pairs = pairs.map(|(token, email)| (token.to_owned(), email.to_owned()));
         let integrity = match self.home.db {
             Db::Sqlite => {
                 let check = "select integrity_check from pragma_integrity_check";
-                self.left_rows(check).await.join("; ")
+                let said = self.left_or_why(check).await;
+                said.map_or_else(|why| why, |said| said.join("; "))
             }
             Db::Postgres => "ok".to_owned(),
         };
+        let rows = match &*integrity {
+            "ok" => self.left_rows(&claims).await,
+            _ => Vec::new(),
+        };
+        let pairs = rows.iter().filter_map(|row| row.split_once(' '));
+        let pairs = pairs.map(|(token, email)| (token.to_owned(), email.to_owned()));
         (pairs.collect(), integrity)
     }
 
     /// Runs a query on what a dead daemon left. A SQLite file is copied first: opening it would recover it before the next
     /// daemon does.
     pub async fn left_rows(&self, query: &str) -> Vec<String> {
+        let rows = self.left_or_why(query).await;
+        rows.unwrap_or_else(|why| panic!("{query}: {why}"))
+    }
+
+    async fn left_or_why(&self, query: &str) -> Result<Vec<String>, String> {
         if self.home.db == Db::Postgres {
-            return self.home.sql(query).await;
+            return sql::try_rows(&self.home.url, query).await;
         }
         let copy = tempfile::tempdir().expect("a folder");
         for file in ["confirmd.db", "confirmd.db-wal"] {
@@ -175,7 +184,7 @@ impl World {
             }
         }
         let url = format!("sqlite:{}", copy.path().join("confirmd.db").display());
-        sql::rows(&url, query).await
+        sql::try_rows(&url, query).await
     }
 }
 

@@ -12,32 +12,40 @@ enum Db {
 }
 
 async fn connect(url: &str) -> Db {
-    match url.strip_prefix("sqlite:") {
+    try_connect(url).await.expect("the database answers")
+}
+
+async fn try_connect(url: &str) -> Result<Db, sqlx::Error> {
+    Ok(match url.strip_prefix("sqlite:") {
         // As any other program would open it: without our pragmas.
         Some(path) => {
             let options = SqliteConnectOptions::new().filename(path);
-            Db::Sqlite(options.connect().await.expect("SQLite opens"))
+            Db::Sqlite(options.connect().await?)
         }
         None => {
             let options = PgConnectOptions::from_str(url).expect("a URL");
-            Db::Postgres(options.connect().await.expect("PostgreSQL answers"))
+            Db::Postgres(options.connect().await?)
         }
-    }
+    })
 }
 
 impl Db {
     async fn texts(&mut self, query: &str) -> Vec<String> {
+        self.try_texts(query).await.expect("a query")
+    }
+
+    async fn try_texts(&mut self, query: &str) -> Result<Vec<String>, sqlx::Error> {
         let query = AssertSqlSafe(query.to_owned());
-        match self {
+        Ok(match self {
             Db::Sqlite(db) => {
-                let rows = sqlx::query(query).fetch_all(db).await.expect("a query");
+                let rows = sqlx::query(query).fetch_all(db).await?;
                 rows.iter().map(|row| row.get::<String, _>(0)).collect()
             }
             Db::Postgres(db) => {
-                let rows = sqlx::query(query).fetch_all(db).await.expect("a query");
+                let rows = sqlx::query(query).fetch_all(db).await?;
                 rows.iter().map(|row| row.get::<String, _>(0)).collect()
             }
-        }
+        })
     }
 
     async fn close(self) {
@@ -50,10 +58,19 @@ impl Db {
 
 /// Runs a query whose rows are one text each.
 pub async fn rows(url: &str, query: &str) -> Vec<String> {
-    let mut db = connect(url).await;
-    let rows = db.texts(query).await;
-    db.close().await;
-    rows
+    let rows = try_rows(url, query).await;
+    rows.unwrap_or_else(|why| panic!("{query}: {why}"))
+}
+
+/// Runs such a query on a database that may be broken.
+pub async fn try_rows(url: &str, query: &str) -> Result<Vec<String>, String> {
+    let rows = async {
+        let mut db = try_connect(url).await?;
+        let rows = db.try_texts(query).await?;
+        db.close().await;
+        Ok(rows)
+    };
+    rows.await.map_err(|error: sqlx::Error| error.to_string())
 }
 
 /// Says how the database would run a statement whose values it does not know: steps on SQLite, JSON on PostgreSQL.
