@@ -2,58 +2,31 @@
 //!
 //! Deciding at delivery, and not when a signup comes, is what keeps the answer to a signup the same for every address.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::Flows;
+use super::job::{Job, job, recipient};
 use super::lease::lease;
 use super::quarantine::{is_suspect, set_aside};
 use super::work::Work;
 use crate::clock::random;
-use crate::domain::address::Address;
 use crate::domain::consent::Hash;
 use crate::domain::delivery::retry::LIFE;
-use crate::domain::delivery::{About, MessageKind, MessageState, Pinned};
+use crate::domain::delivery::{About, MessageKind, MessageState};
 use crate::domain::event::EventKind;
-use crate::domain::id::{MessageId, SubscriberId, SubscriptionId};
+use crate::domain::id::{MessageId, SubscriberId};
 use crate::domain::ledger::Ledger;
 use crate::domain::limits::Withheld;
-use crate::domain::list::{Facts, ListId, vouched_site};
+use crate::domain::list::ListId;
 use crate::domain::locale::Locale;
 use crate::domain::signup::{Confirm, ListState, SignupState, confirm};
 use crate::domain::time::Timestamp;
+use crate::store::Error;
 use crate::store::message::{Claim, Message};
 use crate::store::signup::Signup;
-use crate::store::subscriber::Subscriber;
-use crate::store::{Error, Tx};
-
-/// A claimed mail with all that composing needs.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// The mail, pinned.
-    pub message: Message,
-    /// What it is pinned to.
-    pub pinned: Pinned,
-    /// The token of the claim.
-    pub claim: Uuid,
-    /// To whom.
-    pub to: Address,
-    /// In which language.
-    pub locale: Locale,
-    /// What its lists say.
-    pub facts: Vec<Arc<Facts>>,
-    /// Their subscriptions, where there are any.
-    pub subscriptions: Vec<SubscriptionId>,
-    /// When the person did what the mail answers: signed up, confirmed or left.
-    pub asked_at: Timestamp,
-    /// On which site, where the list knows it.
-    pub site: Option<String>,
-    /// When the link ends.
-    pub expires: Option<Timestamp>,
-}
 
 /// How much a claim may bring.
 #[derive(Clone, Copy, Debug)]
@@ -189,8 +162,7 @@ fn confirmation(
                 facts: list.facts,
             }),
             Confirm::Already => {
-                let state = ListState::AlreadyConfirmed;
-                work.end_list(signup.id, &list.list, state, None, now);
+                work.end_as_confirmed(signup, &list.list, now);
                 ended += 1;
             }
             Confirm::Ineffective if list.state == ListState::Open => left.push(list.list),
@@ -333,79 +305,4 @@ fn keep_out(
         .with("reason", reason.as_str())
         .with("lists", names);
     work.events.push(event);
-}
-
-/// Returns to whom a mail goes, as the signup spelled it, and in which language; none if they were erased.
-fn recipient<'r>(
-    work: &'r Work,
-    people: &'r BTreeMap<SubscriberId, Subscriber>,
-    message: &Message,
-) -> Option<(&'r str, &'r Locale)> {
-    let signup = message.signup.and_then(|id| work.signup(id));
-    let person = || people.get(&message.subscriber);
-    signup
-        .map(|signup| (&*signup.email, &signup.locale))
-        .or_else(|| person().map(|person| (&*person.email, &person.locale)))
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call; a struct would only rename them"
-)]
-async fn job(
-    flows: &Flows,
-    tx: &mut Tx,
-    work: &Work,
-    mut message: Message,
-    (spelled, locale): (&str, &Locale),
-    claim: Uuid,
-    expires: Option<Timestamp>,
-    now: Timestamp,
-    template: &(dyn Fn(MessageKind, &Locale) -> Hash + Send + Sync),
-) -> Result<Job, Error> {
-    let signup = message.signup.and_then(|id| work.signup(id));
-    let to = Address::parse(spelled);
-    let to = to.map_err(|_| Error::corrupt("a stored address cannot be read"))?;
-    let mut facts = Vec::with_capacity(message.lists.len());
-    for about in &message.lists {
-        facts.push(flows.facts(tx, about.facts).await?);
-    }
-    let first = facts.first();
-    let first = first.ok_or_else(|| Error::corrupt("a mail is about no list"))?;
-    let pinned = match message.pinned.clone() {
-        Some(pinned) => pinned,
-        None => {
-            let from = first.list.from.as_ref().unwrap_or(&first.sender.from);
-            Pinned {
-                link_key: flows.keys().links.signing().to_string(),
-                template: template(message.kind, locale),
-                message_id: format!("{}@{}", message.id, from.address.domain()),
-                date: Timestamp::from_seconds(now.as_seconds()),
-                boundary: format!("=_{}", Uuid::from_bytes(random()).simple()),
-            }
-        }
-    };
-    message.pinned = Some(pinned.clone());
-    let subscriptions = message.lists.iter();
-    let subscriptions = subscriptions
-        .filter_map(|about| work.subscription(message.subscriber, &about.list))
-        .map(|subscription| subscription.id);
-    Ok(Job {
-        to,
-        locale: locale.clone(),
-        subscriptions: subscriptions.collect(),
-        asked_at: match message.kind {
-            MessageKind::Confirmation | MessageKind::AlreadySubscribed => {
-                signup.map_or(message.created_at, |signup| signup.created_at)
-            }
-            MessageKind::Welcome | MessageKind::Goodbye => message.created_at,
-        },
-        site: signup
-            .and_then(|signup| vouched_site(&signup.consent.source, facts.iter().map(|f| &f.list))),
-        expires: expires.or(signup.and_then(|signup| signup.expires_at)),
-        facts,
-        claim,
-        pinned,
-        message,
-    })
 }

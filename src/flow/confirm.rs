@@ -111,8 +111,7 @@ fn one(
         match decide(work.standing(&signup, list), now) {
             Confirm::Yes => {}
             Confirm::Already => {
-                let ended = ListState::AlreadyConfirmed;
-                work.end_list(signup.id, &list.list, ended, None, now);
+                work.end_as_confirmed(&signup, &list.list, now);
                 continue;
             }
             _ => continue,

@@ -18,6 +18,7 @@ pub mod expire;
 pub mod export;
 pub mod gate;
 mod happened;
+pub mod job;
 pub mod keyring;
 pub mod lease;
 pub mod prove;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::Flows;
-use super::claim::Job;
+use super::job::Job;
 use super::quarantine::about;
 use super::work::Work;
 use crate::clock::random;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Flows;
-use super::claim::{Job, is_held};
+use super::claim::is_held;
+use super::job::Job;
 use crate::domain::delivery::MessageKind;
 use crate::domain::id::MessageId;
 use crate::domain::signup::{Confirm, confirm};

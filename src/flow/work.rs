@@ -250,6 +250,14 @@ impl Work {
         }
     }
 
+    /// Ends one list of a signup that the person is on already: not before they joined, though the clock may have been set
+    /// back since, or be another machine's.
+    pub fn end_as_confirmed(&mut self, signup: &Signup, list: &ListId, now: Timestamp) {
+        let joined = self.subscription(signup.subscriber, list);
+        let at = joined.map_or(now, |subscription| now.max(subscription.since));
+        self.end_list(signup.id, list, ListState::AlreadyConfirmed, None, at);
+    }
+
     /// Moves a subscription by the state table and appends its one event; returns whether it moved.
     pub fn move_subscription(
         &mut self,

@@ -16,7 +16,7 @@ use crate::domain::delivery::breaker::Sign;
 use crate::domain::delivery::{Answer, Attempt};
 use crate::domain::time::Timestamp;
 use crate::flow::Error;
-use crate::flow::claim::Job;
+use crate::flow::job::Job;
 use crate::flow::settle;
 use crate::message::{Composed, Proof};
 use crate::smtp::{Outgoing, Verdict};

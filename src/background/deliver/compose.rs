@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Deliver;
 use super::attempt::Made;
-use crate::flow::claim::Job;
+use crate::flow::job::Job;
 use crate::message::{Composer, Letter};
 
 impl Deliver {

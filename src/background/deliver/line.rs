@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::domain::id::MessageId;
 use crate::domain::time::Timestamp;
 use crate::flow::Flows;
-use crate::flow::claim::Job;
+use crate::flow::job::Job;
 use crate::flow::lease::renew;
 use crate::flow::start::start;
 use crate::store::Error;

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use confirmd::clock::Clock;
 use confirmd::domain::consent::{Hash, Network};
 use confirmd::domain::delivery::retry::Next;
 use confirmd::domain::delivery::{Attempt, MessageKind, MessageState};
 use confirmd::domain::id::SignupId;
 use confirmd::domain::list::ConfirmBy;
 use confirmd::domain::locale::Locale;
-use confirmd::flow::claim::{Claimed, Job, Room, claim};
+use confirmd::flow::claim::{Claimed, Room, claim};
 use confirmd::flow::confirm::{self, Choice, confirm};
+use confirmd::flow::job::Job;
 use confirmd::flow::settle::{self, Outcome, settle};
 use confirmd::flow::start::start;
 use confirmd::token::KeyId;
@@ -163,6 +166,26 @@ both!(
         assert_eq!(fixture::verified(&app).await.findings, []);
     }
 );
+
+both!(a_clock_that_was_set_back_says_no_yes_before_it_came, |db| {
+    let app = TestApp::with(db, LISTS, QUICK).await;
+    app.pass(MINUTE);
+    let mail = app.mail_for("anna@example.org", &["weekly"]).await;
+    app.pass(11 * MINUTE);
+    let other = app.mail_for("anna@example.org", &["weekly"]).await;
+    app.pass(11 * MINUTE);
+    app.sign_up("anna@example.org", &["weekly"]).await;
+    assert_eq!(app.press(&mail.confirm(), "").await.status, 200);
+    let Clock::Fixed(at) = &app.clock else {
+        panic!("it stands still");
+    };
+    at.fetch_sub(1_000_000, Ordering::SeqCst);
+    // One mail has asked already, the next has not.
+    assert_eq!(app.press(&other.confirm(), "").await.status, 200);
+    app.deliver().await;
+    fixture::sign(&app).await;
+    assert_eq!(fixture::verified(&app).await.findings, []);
+});
 
 both!(a_late_result_changes_nothing, |db| {
     let app = TestApp::with(db, LISTS, &QUICK.replace("dot = \"1 s\"", "dot = \"30 s\"")).await;
