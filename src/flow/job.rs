@@ -57,6 +57,7 @@ pub(super) fn recipient<'r>(
         .or_else(|| person().map(|person| (&*person.email, &person.locale)))
 }
 
+/// Puts together what composing a mail needs, and pins it at its first claim.
 #[expect(
     clippy::too_many_arguments,
     reason = "one call; a struct would only rename them"

@@ -14,7 +14,8 @@ use crate::domain::subscription::State;
 use crate::store::message::Message;
 use crate::store::{Error, Tx};
 
-/// Looks once more at mails that are about to be sent, before the write that carries DATA, with a lease that covers what follows.
+/// Looks once more at mails that are about to be sent, before the write that carries DATA, with a lease that covers what
+/// follows.
 ///
 /// # Errors
 /// When the database refuses; then none may be sent.

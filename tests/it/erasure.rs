@@ -242,13 +242,7 @@ async fn who_decides_about_another_spelling_of_the_erased_waits_for_the_other() 
     app.sign_up(goes, &["offers"]).await;
     assert!(erase_at_acme(&app, goes).await);
     assert_eq!(app.count("address").await, 0);
-    let mailbox = app
-        .flows
-        .keys()
-        .pepper
-        .mailbox(&Address::parse(stays).expect("an address"));
-    let mut tx = app.flows.pool.begin().await.expect("begun");
-    tx.hold_mailboxes(&[mailbox].into()).await.expect("locked");
+    let tx = app.hold_mailbox(stays).await;
     let holder = async {
         app.until_one_waits().await;
         tx.commit().await.expect("committed");

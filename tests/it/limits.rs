@@ -141,9 +141,7 @@ async fn a_claim_that_waited_for_a_confirm_knows_of_it() {
     app.sign_up(email, &["offers"]).await;
 
     let first = [SignupId(first.parse().expect("an id"))];
-    let mut tx = app.flows.pool.begin().await.expect("begun");
-    let mailbox = tx.signups(&first).await.expect("read")[0].mailbox;
-    tx.hold_mailboxes(&[mailbox].into()).await.expect("locked");
+    let mut tx = app.hold_mailbox(email).await;
     let mut lists = tx.signup_lists(&first).await.expect("read");
     lists[0].state = ListState::Confirmed;
     tx.save_signup_lists(&lists).await.expect("written");

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use confirmd::domain::address::Address;
 use confirmd::domain::consent::{Action, Consent, Hash, Network};
-use confirmd::domain::delivery::{About, Answer, Attempt, MessageKind};
+use confirmd::domain::delivery::{About, Answer, Attempt};
 use confirmd::domain::id::{SignupId, SubscriptionId};
 use confirmd::domain::list::ConfirmBy;
-use confirmd::domain::locale::Locale;
 use confirmd::domain::pepper::Keyed;
 use confirmd::domain::signup::Decline;
-use confirmd::flow::claim::{Room, claim};
 use confirmd::flow::confirm::{self, Choice, confirm};
 use confirmd::flow::decline::{self, Wish, decline};
 use confirmd::flow::job::Job;
@@ -22,6 +20,7 @@ use confirmd::store::{Error, Tx};
 use confirmd::token::KeyId;
 use serde_json::json;
 
+use crate::delivery::claims::claimed;
 use crate::support::app::{Db, LISTS, TestApp, both};
 
 /// What JSON, SQL and the separators of either could take for something else.
@@ -74,7 +73,8 @@ async fn live(app: &TestApp, at_once: usize) -> Vec<SignupId> {
 
     let mut jobs = Vec::new();
     while jobs.len() < people.len() {
-        jobs.extend(claimed(app, at_once).await);
+        let most = i64::try_from(at_once).expect("a few");
+        jobs.extend(claimed(app, most).await.jobs);
     }
     let starts = jobs.chunks(at_once);
     for batch in starts {
@@ -122,18 +122,6 @@ async fn live(app: &TestApp, at_once: usize) -> Vec<SignupId> {
     });
     pass(app, at_once, presses.collect(), unsubscribe).await;
     signups
-}
-
-async fn claimed(app: &TestApp, at_once: usize) -> Vec<Arc<Job>> {
-    let room = Room {
-        mails: at_once.try_into().expect("a few"),
-        alone: true,
-    };
-    let template = |_: MessageKind, _: &Locale| Hash::of(b"templates that nobody renders");
-    claim(&app.flows, room, &template)
-        .await
-        .expect("a claim")
-        .jobs
 }
 
 /// Every other person brings all that may be left out.

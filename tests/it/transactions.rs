@@ -1,6 +1,5 @@
 //! What a transaction promises: all of it or nothing, also where its writes wait to go out together.
 
-use confirmd::domain::address::Address;
 use confirmd::domain::consent::Hash;
 use confirmd::store::{Error, Tx};
 
@@ -72,10 +71,7 @@ async fn who_waits_longer_for_a_lock_than_the_server_lets_is_told_to_come_back()
         end $$";
     app.execute(short).await.expect("set");
     app.restart_with(LISTS, "").await;
-    let address = Address::parse(email).expect("an address");
-    let mailbox = app.flows.keys().pepper.mailbox(&address);
-    let mut tx = app.flows.pool.begin().await.expect("begun");
-    tx.hold_mailboxes(&[mailbox].into()).await.expect("locked");
+    let tx = app.hold_mailbox(email).await;
     let answer = app.press(&mail.confirm(), "").await;
     assert_eq!(answer.status, 503, "{}", answer.body);
     tx.commit().await.expect("committed");

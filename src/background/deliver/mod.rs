@@ -171,14 +171,14 @@ impl Deliver {
             self.routes.close();
             stopping.notify_one();
         };
-        let cut = async {
-            hard.await;
-            self.cut.send_replace(true);
-            std::future::pending().await
-        };
+        let work = async { tokio::join!(stop, self.work(&stopping)) };
+        tokio::pin!(work);
         tokio::select! {
-            ((), ()) = async { tokio::join!(stop, self.work(&stopping)) } => {}
-            () = cut => {}
+            _ = &mut work => {}
+            () = hard => {
+                self.cut.send_replace(true);
+                work.await;
+            }
         }
         self.rest().await;
     }

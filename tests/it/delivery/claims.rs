@@ -27,7 +27,7 @@ fn template(_: MessageKind, _: &Locale) -> Hash {
     Hash::of(b"templates that nobody renders")
 }
 
-pub(super) async fn claimed(app: &TestApp, mails: i64) -> Claimed {
+pub(crate) async fn claimed(app: &TestApp, mails: i64) -> Claimed {
     let room = Room { mails, alone: true };
     claim(&app.flows, room, &template).await.expect("a claim")
 }
@@ -141,9 +141,7 @@ both!(
         app.pass(11 * MINUTE);
         app.sign_up("anna@example.org", &["weekly"]).await;
         let signup = SignupId(first.parse().expect("an id"));
-        let mut tx = app.flows.pool.begin().await.expect("begun");
-        let mailbox = tx.signups(&[signup]).await.expect("read")[0].mailbox;
-        tx.hold_mailboxes(&[mailbox].into()).await.expect("locked");
+        let tx = app.hold_mailbox("anna@example.org").await;
         let yes = async {
             if db == Db::Postgres {
                 app.until_one_waits().await;

@@ -1,7 +1,7 @@
 //! Mails leave, or do not: what becomes of a mail, its signup and its lists for everything that a relay can do.
 
 mod again;
-mod claims;
+pub mod claims;
 mod peer_table;
 mod quarantine;
 mod relays;

@@ -12,11 +12,13 @@ use confirmd::background::{sequence, sweep};
 use confirmd::cli::serve::{Parts, Service, install_crypto};
 use confirmd::clock::Clock;
 use confirmd::config::Config;
+use confirmd::domain::address::Address;
 use confirmd::domain::time::Timestamp;
 use confirmd::flow::Flows;
 use confirmd::flow::api_key::{self, Scope};
 use confirmd::flow::checkpoint::{Outcome, checkpoint_now};
 use confirmd::lifecycle::Stop;
+use confirmd::store::Tx;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -331,6 +333,15 @@ impl TestApp {
     /// Runs a query and returns its rows as texts, columns joined with `|`.
     pub async fn sql(&self, query: &str) -> Vec<String> {
         sql::rows(&self.url, query).await
+    }
+
+    /// Locks the mailbox of an address, as flows do: whoever else decides about it waits for the transaction's end.
+    pub async fn hold_mailbox(&self, email: &str) -> Tx {
+        let address = Address::parse(email).expect("an address");
+        let mailbox = self.flows.keys().pepper.mailbox(&address);
+        let mut tx = self.flows.pool.begin().await.expect("begun");
+        tx.hold_mailboxes(&[mailbox].into()).await.expect("locked");
+        tx
     }
 
     /// Waits until one transaction on PostgreSQL waits for another.
