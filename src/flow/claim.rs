@@ -42,6 +42,8 @@ pub struct Room {
 pub struct Claimed {
     /// Mails to send.
     pub jobs: Vec<Arc<Job>>,
+    /// Mails of which an earlier copy arrived: to be written down, not to be sent.
+    pub arrived: Vec<Arc<Job>>,
     /// Mails that ended instead, and how.
     pub ended: Vec<(MessageId, MessageState)>,
     /// The next mail must be tried alone, and others are under way: nothing was claimed.
@@ -53,6 +55,7 @@ pub struct Claimed {
 /// What is to become of one picked mail.
 enum Decision {
     Send(Box<Message>, Option<Timestamp>),
+    WriteDown(Box<Message>),
     End(MessageState),
 }
 
@@ -112,8 +115,9 @@ pub async fn claim(
             }
             _ => Decision::Send(Box::new(message), None),
         };
-        let (message, expires) = match decision {
-            Decision::Send(message, expires) => (*message, expires),
+        let (message, expires, jobs) = match decision {
+            Decision::Send(message, expires) => (*message, expires, &mut claimed.jobs),
+            Decision::WriteDown(message) => (*message, None, &mut claimed.arrived),
             Decision::End(state) => {
                 claimed.ended.push((id, state));
                 continue;
@@ -126,13 +130,14 @@ pub async fn claim(
         let job = job(
             flows, &mut tx, &work, message, recipient, token, expires, now, template,
         );
-        claimed.jobs.push(Arc::new(job.await?));
+        jobs.push(Arc::new(job.await?));
     }
     let claim = Claim {
         token,
         lease_until: lease_now + lease(flows),
     };
-    let messages: Vec<_> = claimed.jobs.iter().map(|job| &job.message).collect();
+    let jobs = claimed.jobs.iter().chain(&claimed.arrived);
+    let messages: Vec<_> = jobs.map(|job| &job.message).collect();
     tx.claim(&messages, claim).await?;
     tx.end_picked(&claimed.ended, now).await?;
     work.commit(flows, tx).await?;
@@ -184,7 +189,11 @@ fn confirmation(
             let names: Vec<ListId> = open.into_iter().map(|about| about.list).collect();
             return Ok(withhold(flows, work, signup, &names, reason, now));
         }
-        return Ok(Decision::End(MessageState::Cancelled));
+        let states = work.lists(signup.id).iter().map(|list| list.state);
+        return Ok(match has_arrived(&message, states) {
+            true => Decision::WriteDown(Box::new(message)),
+            false => Decision::End(MessageState::Cancelled),
+        });
     }
     // The first mail to a mailbox was counted when it was queued: it does not keep itself back.
     work.change_ledger(signup.mailbox).discount(message.id);
@@ -233,6 +242,11 @@ fn confirmation(
     }
     message.lists = open;
     Ok(Decision::Send(Box::new(message), expires))
+}
+
+/// A mail's own link was used, and no copy of it is kept as evidence.
+pub(super) fn has_arrived(message: &Message, mut states: impl Iterator<Item = ListState>) -> bool {
+    message.ambiguous == 0 && states.any(|state| state == ListState::Confirmed)
 }
 
 /// A person is on a list that a mail is about.

@@ -92,7 +92,7 @@ pub async fn settle(
         } = &**plan;
         let message = &result.job.message;
         if !settled.contains(&(row.id, row.claim)) {
-            if !result.again && result.attempt != Attempt::Stopped {
+            if !result.again && result.attempt.was_made() {
                 work.events.push(late(result, now));
             }
             outcomes.push(Outcome::TooLate);
@@ -156,7 +156,7 @@ impl Result {
     fn follows(&self, now: Timestamp) -> (Next, Settlement) {
         let message = &self.job.message;
         // An attempt that was stopped by us, or cut off before anything was said, does not count.
-        let tried = i64::from(self.attempt != Attempt::Stopped);
+        let tried = i64::from(self.attempt.was_made());
         let attempts = message.attempts + tried;
         let ambiguous = message.ambiguous + i64::from(self.attempt == Attempt::Ambiguous);
         let first = message
@@ -243,8 +243,13 @@ fn event(result: &Result, row: &Settlement, next: Next, now: Timestamp) -> Optio
     if let Next::Retry(at) = next {
         event = event.with("next", at.to_string());
     }
-    // What was sent, or perhaps was: the person may decide on this copy, and then there is no other.
-    if let (Attempt::Sent | Attempt::Ambiguous, Some(mail)) = (result.attempt, &result.proof) {
+    // What was sent, or perhaps was, also by a process that died: the person may decide on this copy, and then there is
+    // no other.
+    let perhaps = matches!(
+        result.attempt,
+        Attempt::Sent | Attempt::Ambiguous | Attempt::Arrived
+    );
+    if let (true, Some(mail)) = (perhaps || message.lost > 0, &result.proof) {
         let answer = &result.answer;
         event = event.evidence(Part::Mail, random(), &Sent { mail, answer });
     }

@@ -17,10 +17,12 @@ use confirmd::message::Proof;
 use confirmd::trail::note::{Checkpoint, Signer, Verifier};
 use serde_json::{Value, json};
 
+use crate::delivery::QUICK;
+use crate::delivery::claims::end_leases;
 use crate::support::app::{Db, LISTS, TestApp, both, signup};
 use crate::support::http::{Response, send};
 use crate::support::links::without_styles;
-use crate::support::peer::{Act, Point};
+use crate::support::peer::{Act, Point, Seen};
 use crate::support::{out, serve};
 
 const SCHEMA: &str = include_str!("../../deploy/consent-record.schema.json");
@@ -291,6 +293,48 @@ both!(
         assert_eq!(checked.len(), 1);
     }
 );
+
+both!(a_yes_to_a_copy_whose_process_died_has_its_mail, |db| {
+    for during in [false, true] {
+        let app = TestApp::with(db, LISTS, QUICK).await;
+        app.peer.at(Point::Dot, Act::Kept(Box::new(Act::Silence)));
+        app.sign_up("anna@example.org", &["weekly"]).await;
+        let died = async {
+            let kept = |seen: &Seen| !seen.mails.is_empty();
+            app.peer.until("the relay has it", kept).await;
+        };
+        tokio::select! {
+            _ = app.deliver() => panic!("nothing answers"),
+            () = died => {}
+        }
+        end_leases(&app).await;
+        app.peer.script(|_| None);
+        let mail = app.mailbox("anna@example.org").pop().unwrap();
+        let press = async || assert_eq!(app.press(&mail.confirm(), "").await.status, 200);
+        if during {
+            // While the next process is about to send it again, and has not looked yet.
+            app.peer.hold(Point::Ehlo);
+            let answered = async {
+                let waits = |seen: &Seen| seen.waiting == 1;
+                app.peer.until("it is sent again", waits).await;
+                press().await;
+                app.peer.release();
+            };
+            tokio::join!(app.deliver(), answered);
+        } else {
+            press().await;
+            app.deliver().await;
+        }
+        assert_eq!(app.mailbox("anna@example.org").len(), 1);
+        checkpoint(&app).await;
+        let answer = fetch(&app, &subscriber(&app).await, "").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let checked = check(&answer.body).expect("nothing is wrong with it");
+        assert_eq!(checked.len(), 1);
+        app.pass(HOURS);
+        assert_eq!(app.deliver().await, 0);
+    }
+});
 
 /// Every place in a document, as a JSON pointer.
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {

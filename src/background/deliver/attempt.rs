@@ -18,6 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::flow::Error;
 use crate::flow::job::Job;
 use crate::flow::settle;
+use crate::flow::start::Look;
 use crate::message::{Composed, Proof};
 use crate::smtp::{Outgoing, Verdict};
 use crate::store::queue::Back;
@@ -27,13 +28,13 @@ use crate::telemetry::logs::field;
 pub(super) type Made = Result<(Composed, Proof), String>;
 
 /// The last look at a mail, and what it took of the attempt's time: that is ours, not the relay's.
-struct Look {
+struct Looking {
     said: Looked,
     began: Option<Instant>,
     took: Duration,
 }
 
-impl Look {
+impl Looking {
     /// Returns the time that looks have taken, the one in progress included.
     fn time(&self) -> Duration {
         self.took + self.began.map_or(Duration::ZERO, |began| began.elapsed())
@@ -48,7 +49,7 @@ enum Looked {
     /// The database could not say: nothing may be sent, nothing may be settled.
     Failed,
     /// It could.
-    Said,
+    Said(Look),
 }
 
 impl Deliver {
@@ -90,7 +91,7 @@ impl Deliver {
             bytes: &composed.bytes,
             dot: &dot,
         };
-        let look = Mutex::new(Look {
+        let look = Mutex::new(Looking {
             said: Looked::Not,
             began: None,
             took: Duration::ZERO,
@@ -102,15 +103,16 @@ impl Deliver {
         let dialogue = async {
             let sending = lane.relay().send(outgoing, || async {
                 look().began = Some(Instant::now());
-                let (go, said) = match self.line.look(&self.flows, mail).await {
-                    Ok(go) => (go, Looked::Said),
+                let said = match self.line.look(&self.flows, mail).await {
+                    Ok(said) => Looked::Said(said),
                     Err(error) => {
                         failed(&self.flows, "deliver", &error);
-                        (false, Looked::Failed)
+                        Looked::Failed
                     }
                 };
                 let mut look = look();
                 (look.said, look.took, look.began) = (said, look.time(), None);
+                let go = said == Looked::Said(Look::Send);
                 if go {
                     self.line.leave(mail);
                 }
@@ -142,11 +144,12 @@ impl Deliver {
         lane.note(sign_of(verdict));
         turn.end(is_about_the_mail(verdict).then(took));
         let looked = look().said;
-        if verdict == Verdict::Stopped && looked == Looked::Failed {
-            return self.give_back(job, None).await;
-        }
+        let (attempt, answer) = match (verdict, looked) {
+            (Verdict::Stopped, Looked::Failed) => return self.give_back(job, None).await,
+            (Verdict::Stopped, Looked::Said(Look::Arrived)) => (Attempt::Arrived, None),
+            _ => judged(verdict),
+        };
         lane.sound_alarm(verdict);
-        let (attempt, answer) = judged(verdict);
         if let Some(answer) = &answer
             && attempt != Attempt::Sent
         {
@@ -172,7 +175,8 @@ impl Deliver {
             .await;
     }
 
-    async fn settle(
+    /// Writes down what became of a mail.
+    pub(super) async fn settle(
         &self,
         job: &Arc<Job>,
         attempt: Attempt,

@@ -12,7 +12,7 @@ use crate::domain::time::Timestamp;
 use crate::flow::Flows;
 use crate::flow::job::Job;
 use crate::flow::lease::renew;
-use crate::flow::start::start;
+use crate::flow::start::{Look, start};
 use crate::store::Error;
 
 /// How old a look may be when DATA is written. Later the mail is looked at again.
@@ -32,7 +32,7 @@ pub(super) struct InLine {
     job: Arc<Job>,
     /// It waits for others of its domain, not for the next free session.
     held_back: AtomicBool,
-    looked: Mutex<Option<(Timestamp, bool)>>,
+    looked: Mutex<Option<(Timestamp, Look)>>,
 }
 
 impl InLine {
@@ -42,13 +42,13 @@ impl InLine {
     }
 
     /// What was seen lately; nothing when the clock was set back.
-    fn fresh(&self, now: Timestamp) -> Option<bool> {
+    fn fresh(&self, now: Timestamp) -> Option<Look> {
         let looked = *self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        looked.and_then(|(at, go)| (at..at + FRESH).contains(&now).then_some(go))
+        looked.and_then(|(at, look)| (at..at + FRESH).contains(&now).then_some(look))
     }
 
-    fn note(&self, at: Timestamp, go: bool) {
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, go));
+    fn note(&self, at: Timestamp, look: Look) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, look));
     }
 }
 
@@ -95,24 +95,23 @@ impl Line {
         claims.collect()
     }
 
-    /// Takes the last look at a mail that is about to start, and in the same read at those behind it; returns whether it
-    /// may be sent.
-    pub(super) async fn look(&self, flows: &Arc<Flows>, mail: &Arc<InLine>) -> Result<bool, Error> {
-        if let Some(go) = mail.fresh(flows.clock.now()) {
-            return Ok(go);
+    /// Takes the last look at a mail that is about to start, and in the same read at those behind it.
+    pub(super) async fn look(&self, flows: &Arc<Flows>, mail: &Arc<InLine>) -> Result<Look, Error> {
+        if let Some(look) = mail.fresh(flows.clock.now()) {
+            return Ok(look);
         }
         let _one = self.looking.lock().await;
         let now = flows.clock.now();
-        if let Some(go) = mail.fresh(now) {
-            return Ok(go);
+        if let Some(look) = mail.fresh(now) {
+            return Ok(look);
         }
         let batch = self.about_to_start(mail, now);
         let jobs: Vec<_> = batch.iter().map(|mail| mail.job.clone()).collect();
         let answers = start(flows.clone(), &jobs).await?;
-        for (mail, go) in batch.iter().zip(&answers) {
-            mail.note(now, *go);
+        for (mail, look) in batch.iter().zip(&answers) {
+            mail.note(now, *look);
         }
-        Ok(answers.first() == Some(&true))
+        Ok(answers.first().copied().unwrap_or(Look::Leave))
     }
 
     /// The mail itself, then the next ones that were not looked at lately.

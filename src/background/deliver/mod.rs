@@ -23,7 +23,7 @@ use self::lane::Lane;
 use self::line::Line;
 use self::route::Routes;
 use super::{PAUSE, REST, failed};
-use crate::domain::delivery::MessageKind;
+use crate::domain::delivery::{Attempt, MessageKind};
 use crate::domain::locale::Locale;
 use crate::domain::time::Timestamp;
 use crate::flow::Flows;
@@ -277,7 +277,11 @@ impl Deliver {
             self.routes.lanes().iter().for_each(|lane| lane.clear());
             return Ok(Begun::Alone);
         }
-        let (dealt, more) = (claimed.jobs.len() + claimed.ended.len(), claimed.more);
+        let dealt = claimed.jobs.len() + claimed.arrived.len() + claimed.ended.len();
+        let more = claimed.more;
+        if !claimed.arrived.is_empty() {
+            self.write_down(&composer, claimed.arrived, sending).await;
+        }
         let mut jobs = self
             .routed(claimed.jobs, now, sending)
             .into_iter()
@@ -304,6 +308,20 @@ impl Deliver {
             }
         }
         Ok(Begun::Dealt(dealt, more))
+    }
+
+    /// Keeps mails as evidence that are not sent, since an earlier copy arrived.
+    async fn write_down(
+        self: &Arc<Self>,
+        composer: &Arc<Composer>,
+        jobs: Vec<Arc<Job>>,
+        sending: &mut JoinSet<()>,
+    ) {
+        for (job, made) in self.compose(composer, jobs).await {
+            let deliver = self.clone();
+            let proof = made.ok().map(|(_, proof)| proof);
+            sending.spawn(async move { deliver.settle(&job, Attempt::Arrived, None, proof).await });
+        }
     }
 
     /// Finds a relay for each mail; those for which there is none now go back.

@@ -101,5 +101,14 @@ named! {
         Ambiguous = "ambiguous",
         /// No longer wanted when its turn came.
         Stopped = "stopped",
+        /// Not made: its link was used, so that an earlier copy came, of which nobody wrote anything down.
+        Arrived = "arrived",
+    }
+}
+
+impl Attempt {
+    /// Tells whether the relay was asked.
+    pub fn was_made(self) -> bool {
+        !matches!(self, Attempt::Stopped | Attempt::Arrived)
     }
 }

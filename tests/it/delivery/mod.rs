@@ -15,7 +15,7 @@ use crate::support::app::{Db, TestApp};
 use crate::support::http::send;
 
 /// SMTP timeouts of a second.
-const QUICK: &str = r#"
+pub const QUICK: &str = r#"
 [smtp.timeouts]
 connect = "1 s"
 greeting = "1 s"
