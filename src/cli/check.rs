@@ -101,6 +101,11 @@ fn disk(path: &Path, floor: u64) -> Result<String, ConnectError> {
 async fn database(report: &mut Report, config: &Config) {
     let pool = match open::pool(config).await {
         Ok(pool) => pool,
+        Err(ConnectError::Absent(path)) => {
+            let told = format!("{path} is not there yet; the first `confirmd serve` makes it");
+            report.line("database", Ok(told));
+            return report.line("keys", no_keys_yet(config));
+        }
         Err(ConnectError::Store(error)) if error.is_full() => {
             let told =
                 "cannot be looked at on a full disk; `confirmd serve` makes room from its reserve";
@@ -124,7 +129,7 @@ async fn database(report: &mut Report, config: &Config) {
                 "all registered keys are in {}",
                 config.keys.dir.display()
             )),
-            Ok(None) => Ok("none yet; the first `confirmd serve` makes them".to_owned()),
+            Ok(None) => no_keys_yet(config),
             Err(error) => Err(error.to_string()),
         },
     );
@@ -144,6 +149,15 @@ async fn database(report: &mut Report, config: &Config) {
             .map_err(|error| error.to_string()),
     );
     pool.close().await;
+}
+
+/// Says that the first start makes the keys, unless there are some that belong to another database.
+fn no_keys_yet(config: &Config) -> Result<String, String> {
+    let told = "none yet; the first `confirmd serve` makes them";
+    let refused = keyring::refuse_stray(&config.keys.dir);
+    refused
+        .map(|()| told.to_owned())
+        .map_err(|error| error.to_string())
 }
 
 async fn relays(report: &mut Report, config: &Config) {

@@ -15,14 +15,17 @@ use crate::flow::restore::{Interval, Signed};
 use crate::flow::space::Space;
 use crate::flow::{Flows, InForce};
 use crate::store::Pool;
-use crate::store::connect::{ConnectError, Location, connect};
+use crate::store::connect::{self, ConnectError, Location};
 use crate::store::postgres::Way;
 use crate::telemetry::metrics::Metrics;
 
 /// Returns where the configured database is.
 pub fn location(config: &Config) -> Result<Location, ConnectError> {
     match &config.database.url {
-        DatabaseUrl::Sqlite { path } => Ok(Location::Sqlite(path.clone())),
+        // Locks and logs stand beside the file itself, by whatever name it is reached.
+        DatabaseUrl::Sqlite { path } => Ok(Location::Sqlite(
+            path.canonicalize().unwrap_or_else(|_| path.clone()),
+        )),
         DatabaseUrl::Postgres { url } => {
             let owner = config.database.migrate_url.as_ref();
             let owner = owner.map(ExposeSecret::expose_secret);
@@ -35,9 +38,9 @@ pub fn location(config: &Config) -> Result<Location, ConnectError> {
     }
 }
 
-/// Opens the configured database.
+/// Opens the configured database, which `confirmd serve` has made.
 pub async fn pool(config: &Config) -> Result<Pool, ConnectError> {
-    connect(&location(config)?, config.database.connections).await
+    connect::open(&location(config)?, config.database.connections).await
 }
 
 /// Returns a configured sender; with one sender alone it need not be named.

@@ -9,8 +9,11 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::consent::Hash;
 
-/// What SQLite and confirmd put beside a database.
-const BESIDE: [&str; 3] = ["-wal", "-shm", ".migrate"];
+/// The files of a SQLite database, in the order in which they may be moved: without the first one the others are of no use,
+/// while a database without its log opens, and lacks what was written last.
+const PARTS: [&str; 3] = ["", "-wal", "-shm"];
+/// What confirmd puts beside one.
+const MIGRATING: &str = ".migrate";
 
 /// The file; gone when dropped, unless it was placed.
 #[derive(Debug)]
@@ -75,7 +78,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        for end in [""].into_iter().chain(BESIDE) {
+        for end in PARTS.into_iter().chain([MIGRATING]) {
             // What was never there, or was placed, need not be removed.
             let _ = fs::remove_file(with_end(&self.path, end));
         }
@@ -88,14 +91,23 @@ impl Drop for Partial {
 /// When it cannot be moved.
 pub fn move_aside(database: &Path, end: &str) -> io::Result<PathBuf> {
     let aside = with_end(database, end);
-    for part in ["-wal", "-shm", ""] {
+    for part in PARTS {
         match fs::rename(with_end(database, part), with_end(&aside, part)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !part.is_empty() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             moved => moved?,
         }
+        // A power cut must not undo one move and keep a later one.
+        sync_folder(database)?;
     }
-    sync_folder(database)?;
     Ok(aside)
+}
+
+/// Returns the first file of a database that is there.
+pub fn part_of(database: &Path) -> Option<PathBuf> {
+    let parts = PARTS.iter().map(|part| with_end(database, part));
+    parts
+        .into_iter()
+        .find(|part| fs::symlink_metadata(part).is_ok())
 }
 
 /// Returns the size of a file and the hash of its bytes.

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::audit::{Shown, print_report};
-use super::partial::{Partial, move_aside, with_end};
+use super::partial::{Partial, move_aside, part_of, with_end};
 use super::settings::origin;
 use super::{Exit, Format, open};
 use crate::clock::Clock;
-use crate::config::{Config, DatabaseUrl};
+use crate::config::Config;
 use crate::domain::consent::Hash;
 use crate::flow::backup::inspect;
 use crate::flow::restore::{Replayed, Signed, Told, Unfit, complete, read, replay, window};
@@ -63,17 +63,21 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<Exit> {
 }
 
 async fn from_file(args: &Args, file: &Path, config: &Config) -> anyhow::Result<Exit> {
-    let DatabaseUrl::Sqlite { path } = &config.database.url else {
+    let location = open::location(config)?;
+    let Location::Sqlite(path) = &location else {
         bail!(
             "database.url is PostgreSQL: restore with pg_restore into an empty database, then run `confirmd restore --in-place`"
         );
     };
-    let _lock = lock(&Location::Sqlite(path.clone()))?;
-    let there = std::fs::symlink_metadata(path).is_ok();
-    if there && !args.replace && !is_unused(path, config).await {
+    let _lock = lock(&location)?;
+    let there = part_of(path);
+    if let Some(part) = &there
+        && !args.replace
+        && !is_unused(&location).await
+    {
         bail!(
             "{} is there already; --replace moves it to a dated name beside it",
-            path.display()
+            part.display()
         );
     }
     let log = with_end(file, "-wal");
@@ -100,13 +104,16 @@ async fn from_file(args: &Args, file: &Path, config: &Config) -> anyhow::Result<
     if !whole? {
         return Ok(Exit::No);
     }
-    // All is done to the copy, which then takes its place in one step.
+    // All is done to the copy, which then takes its place. Whoever is stopped within that leaves no database there, which
+    // `serve` does not take for a new installation.
     let pool = connect(&Location::Sqlite(partial.path().to_owned()), 1).await?;
     let exit = begin(args, &pool, config).await;
     pool.close().await;
     let exit = exit?;
-    if there {
-        let aside = move_aside(path, &format!(".replaced-{}", Clock::System.now()));
+    if there.is_some() {
+        // As a name that database.url takes.
+        let now = Clock::System.now().to_string().replace(':', "");
+        let aside = move_aside(path, &format!(".replaced-{now}"));
         let aside = aside.with_context(|| path.display().to_string())?;
         eprintln!("the database that was there is now {}", aside.display());
     }
@@ -131,13 +138,8 @@ async fn in_place(args: &Args, config: &Config) -> anyhow::Result<Exit> {
 }
 
 /// Tells whether nothing ever happened in a database, as after `confirmd check` on a new host.
-async fn is_unused(path: &Path, config: &Config) -> bool {
-    let Ok(pool) = connect(
-        &Location::Sqlite(path.to_owned()),
-        config.database.connections,
-    )
-    .await
-    else {
+async fn is_unused(location: &Location) -> bool {
+    let Ok(pool) = connect(location, 1).await else {
         return false;
     };
     let unused = async {

@@ -56,6 +56,11 @@ pub enum KeyringError {
         /// The operating system's reason.
         reason: String,
     },
+    /// There is a key, and the register is empty.
+    #[error(
+        "the database knows of no keys, but {0} is there. Is database.url another database than before? Then correct it, or put a backup back with `confirmd restore`. If this is a new installation, or its first start was cut off, move the files out of keys.dir and start again"
+    )]
+    Stray(String),
     /// No such key.
     #[error("no key {0} that signs is registered; `confirmd keyring list` shows those that are")]
     Unknown(String),
@@ -82,6 +87,7 @@ pub async fn open(pool: &Pool, dir: &Path, now: Timestamp) -> Result<Keys, Keyri
     if !registered.is_empty() {
         return read(dir, &registered);
     }
+    refuse_stray(dir)?;
     make_dir(dir)?;
     let first = [
         (Purpose::Links, KeyState::Sign.as_str()),
@@ -291,6 +297,24 @@ fn read(dir: &Path, registered: &[Registered]) -> Result<Keys, KeyringError> {
         }),
         _ => Err(store::Error::corrupt("the keyring lacks a pepper or a signing key").into()),
     }
+}
+
+/// Refuses a folder that holds keys: where none is registered, the database that they belong to is another one.
+///
+/// # Errors
+/// [`KeyringError::Stray`], or when the folder cannot be read.
+pub fn refuse_stray(dir: &Path) -> Result<(), KeyringError> {
+    let files = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        files => files.map_err(|error| cannot(dir, &error))?,
+    };
+    for file in files {
+        let path = file.map_err(|error| cannot(dir, &error))?.path();
+        if path.extension().is_some_and(|end| end == "key") {
+            return Err(KeyringError::Stray(path.display().to_string()));
+        }
+    }
+    Ok(())
 }
 
 fn path(dir: &Path, purpose: Purpose, id: &str) -> PathBuf {

@@ -12,7 +12,8 @@ use crate::support::app::{Db, both};
 use crate::support::daemon::{Daemon, Done, Home, QUICK, until};
 use crate::support::mail::{Mail, links};
 use crate::support::peer::{self, Peer, Seen};
-use crate::support::postgres;
+use crate::support::strace::Strace;
+use crate::support::{postgres, sql};
 
 /// Who is there before the backup.
 const CONFIRMED: [&str; 6] = ["stays", "page", "clicked", "button", "gone", "both"];
@@ -725,6 +726,110 @@ async fn a_backup_is_whole_or_not_there_and_so_is_a_restore() {
     );
     assert_eq!(lost.home.count("select epoch from trail_head").await, 4);
     assert_eq!(lost.standing("stays").await, "confirmed restored");
+}
+
+/// Ends the service so that its log still holds what was written last; returns how many signups there are.
+async fn killed_with_a_log(lost: &Lost) -> usize {
+    let mut daemon = lost.home.start().await;
+    let log = lost.home.dir.path().join("confirmd.db-wal");
+    // What was erased before may still be washed out of the log, which empties it.
+    for nth in 0.. {
+        lost.ask(&daemon, &format!("newest-{nth}")).await;
+        daemon.signal("STOP");
+        if fs::metadata(&log).expect("a log").len() > 0 {
+            break;
+        }
+        daemon.signal("CONT");
+    }
+    daemon.kill9();
+    daemon.wait().await;
+    // Not through the live file, whose log whoever looks would fold.
+    let copy = lost.home.dir.path().join("look.db");
+    for part in ["", "-wal"] {
+        let name = |path: &Path| format!("{}{part}", path.display());
+        let from = lost.home.dir.path().join("confirmd.db");
+        fs::copy(name(&from), name(&copy)).expect("a copy");
+    }
+    signups(&copy).await
+}
+
+async fn signups(database: &Path) -> usize {
+    let url = format!("sqlite:{}", database.display());
+    let rows = sql::rows(&url, "select cast(count(*) as text) from signup").await;
+    rows[0].parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_whose_database_was_moved_away_spoils_no_other() {
+    let lost = Lost::new(Db::Sqlite).await;
+    killed_with_a_log(&lost).await;
+    let database = lost.home.dir.path().join("confirmd.db");
+    fs::rename(&database, database.with_extension("broken")).expect("moved");
+    let file = lost.backup.display().to_string();
+    let log = "confirmd.db-wal";
+    for words in [&["serve"][..], &["stats"], &["restore", &file]] {
+        let refused = lost.run(words).await;
+        assert_eq!(refused.code, Some(2), "{words:?}: {}", refused.stdout);
+        assert!(
+            refused.stderr.contains(log),
+            "{words:?}: {}",
+            refused.stderr
+        );
+        assert!(!database.exists(), "{words:?} made one");
+    }
+    let done = lost.run(&["restore", &file, "--replace"]).await;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    lost.is_intact().await;
+}
+
+/// A replacement is four renames: the database, its log, its index, and the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replacement_that_is_cut_off_leaves_no_database_without_its_log() {
+    let lost = Lost::new(Db::Sqlite).await;
+    let known = killed_with_a_log(&lost).await;
+    let folder = &lost.home.dir.path().to_owned();
+    let file = lost.backup.display().to_string();
+    let kept = ["", "-wal", "-shm"]
+        .map(|part| folder.join(format!("confirmd.db{part}")))
+        .map(|path| (bytes(&path), path));
+    for nth in 1..=4 {
+        let cut = Strace::command("rename", &format!("signal=KILL:when={nth}"));
+        let cut: Vec<&str> = cut.iter().map(String::as_str).collect();
+        let done = lost
+            .home
+            .run_by(&cut, &["restore", &file, "--replace"])
+            .await;
+        assert_ne!(done.code, Some(0), "{nth}: {}", done.stderr);
+        if folder.join("confirmd.db").exists() {
+            // Nothing had been moved, or all had been.
+            let there = signups(&folder.join("confirmd.db")).await;
+            assert_eq!(there, known, "{nth}");
+        } else {
+            let refused = lost.run(&["serve"]).await;
+            assert_eq!(refused.code, Some(2), "{nth}: {}", refused.stderr);
+        }
+        // As it was, but for what was moved aside.
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("a file").path();
+            if path.display().to_string().contains(".replaced-") {
+                fs::remove_file(path).expect("ours");
+            }
+        }
+        for (bytes, path) in &kept {
+            fs::write(path, bytes).expect("a file");
+        }
+    }
+    // Done to the end, what was there is kept whole, under a name that can be opened.
+    let done = lost.run(&["restore", &file, "--replace"]).await;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    lost.is_intact().await;
+    let (_, aside) = done.stderr.split_once(" is now ").expect("a name");
+    let aside = aside.lines().next().expect("a name");
+    let mut other = lost.home;
+    other.move_to(&format!("sqlite:{aside}"));
+    let stats = other.run(&["stats"]).await;
+    assert_eq!(stats.code, Some(0), "{}", stats.stderr);
+    assert_eq!(signups(Path::new(aside)).await, known);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -204,3 +204,57 @@ async fn a_setting_of_postgres_that_would_lose_commits_is_overridden() {
     daemon.term();
     assert!(daemon.wait().await.success());
 }
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_not_a_new_installation() {
+    let home = Home::new(Db::Sqlite, nowhere(), "");
+    let path = home.dir.path().join("confirmd.db");
+    // On a new machine everything is in order, and nothing is made by looking.
+    let looked = home.run(&["check", "--offline"]).await;
+    assert_eq!(looked.code, Some(0), "{}", looked.stdout);
+    let commands: [&[&str]; 4] = [
+        &["audit", "verify"],
+        &["stats"],
+        &["key", "create", "--sender", "acme", "--scope", "read"],
+        &["events", "tail"],
+    ];
+    let refused = async || {
+        for words in commands {
+            let done = home.run(words).await;
+            assert_eq!(done.code, Some(2), "{words:?}: {}", done.stdout);
+            let name = path.display().to_string();
+            assert!(done.stderr.contains(&name), "{words:?}: {}", done.stderr);
+        }
+        assert!(!path.exists());
+    };
+    refused().await;
+
+    let mut daemon = home.start().await;
+    daemon.term();
+    assert!(daemon.wait().await.success());
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", path.display()));
+    }
+    // An unmounted disk, or another working directory: links that were mailed would lead nowhere.
+    refused().await;
+    let looked = home.run(&["check", "--offline"]).await;
+    assert_eq!(looked.code, Some(1), "{}", looked.stdout);
+    assert!(
+        looked.stdout.contains("confirmd restore"),
+        "{}",
+        looked.stdout
+    );
+    refuses(&home, &[".key is there", "confirmd restore"]).await;
+}
+
+#[tokio::test]
+async fn a_database_by_another_name_is_the_same_database() {
+    let mut home = Home::new(Db::Sqlite, nowhere(), "");
+    let folder = home.dir.path().to_owned();
+    let mut daemon = home.start().await;
+    std::os::unix::fs::symlink("confirmd.db", folder.join("link.db")).expect("a link");
+    home.move_to(&format!("sqlite:{}/link.db", folder.display()));
+    refuses(&home, &["in use by another confirmd"]).await;
+    daemon.term();
+    assert!(daemon.wait().await.success());
+}

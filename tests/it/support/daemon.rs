@@ -185,8 +185,13 @@ impl Home {
         }
     }
 
-    /// Makes an API key with the command.
+    /// Makes an API key with the command, on a database that `serve` has made.
     pub async fn key(&self, sender: &str, scope: &str) -> String {
+        if self.db == Db::Sqlite && !self.dir.path().join("confirmd.db").exists() {
+            let mut first = self.start().await;
+            first.term();
+            assert!(first.wait().await.success());
+        }
         let made = self
             .run(&["key", "create", "--sender", sender, "--scope", scope])
             .await;

@@ -1,5 +1,7 @@
 //! Connecting: durability set and read back, one daemon per SQLite file, the schema brought up to date.
 
+mod error;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,6 +12,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, PgConnection, SqlSafeStr};
 
+pub use self::error::ConnectError;
 use super::postgres::{Server, Way};
 use super::sqlite::Single;
 use super::{Error, Pool};
@@ -17,12 +20,12 @@ use super::{Error, Pool};
 const SQLITE: &[(i64, &str, &str)] = &[(
     1,
     "initial",
-    include_str!("../../migrations/sqlite/0001_initial.sql"),
+    include_str!("../../../migrations/sqlite/0001_initial.sql"),
 )];
 const POSTGRES: &[(i64, &str, &str)] = &[(
     1,
     "initial",
-    include_str!("../../migrations/postgres/0001_initial.sql"),
+    include_str!("../../../migrations/postgres/0001_initial.sql"),
 )];
 
 /// Returns the number of the newest schema of SQLite that this program knows.
@@ -66,101 +69,27 @@ impl Location {
     }
 }
 
-/// Why the database cannot be used, and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The URL is not understood.
-    #[error("database.url: not a URL of PostgreSQL, as in postgres://user@host/database")]
-    Url,
-    /// The folder or file cannot be made or opened.
-    #[error("database.url: cannot open {path}: {reason}")]
-    File {
-        /// The file.
-        path: String,
-        /// The operating system's reason.
-        reason: String,
-    },
-    /// The folder cannot be written as it must be.
-    #[error(
-        "database.url: the folder {folder} cannot be used: {reason}; confirmd's user must be able to make, write, sync and rename files in it"
-    )]
-    Probe {
-        /// The folder.
-        folder: String,
-        /// The operating system's reason.
-        reason: String,
-    },
-    /// What was written was not read again.
-    #[error(
-        "database.url: a file that was written, synced and renamed in {0} is not the same afterwards; put the database on another filesystem"
-    )]
-    Forgetful(String),
-    /// The filesystem is another machine's, or another program's.
-    #[error(
-        "database.url: {folder} is on {name}, where SQLite's locks and fsync cannot be trusted; put the file on a local disk (ext4, XFS), or use PostgreSQL"
-    )]
-    Remote {
-        /// The folder.
-        folder: String,
-        /// The filesystem.
-        name: &'static str,
-    },
-    /// Another daemon has the file.
-    #[error(
-        "{0} is in use by another confirmd; one SQLite file serves one daemon (PostgreSQL serves many)"
-    )]
-    InUse(String),
-    /// A pooler stands before the server, and nobody said so.
-    #[error(
-        "database.url: the settings of a session are refused ({PROTOCOL_VIOLATION}); before a pooler such as PgBouncer set database.pooler = true, and database.migrate_url to the server itself"
-    )]
-    Pooler,
-    /// The database refused.
-    #[error(transparent)]
-    Store(#[from] Error),
-    /// What was set does not hold.
-    #[error("{setting} is {found}, but a 202 must mean stable storage: {remedy}")]
-    NotDurable {
-        /// The setting.
-        setting: &'static str,
-        /// What was read back.
-        found: String,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// A file that is to be read is not what it should be.
-    #[error("{0} is not a database of confirmd, or is damaged")]
-    NoCopy(String),
-    /// The schema is newer than this program.
-    #[error(
-        "the database was made by a newer confirmd (schema {0}); install that version or restore a backup of this one"
-    )]
-    Newer(i64),
-    /// A migration failed or was changed after it ran.
-    #[error("the schema cannot be brought up to date: migration {0}")]
-    Migration(String),
-}
-
-impl ConnectError {
-    pub(crate) fn file(path: &Path, error: &std::io::Error) -> Self {
-        Self::File {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        }
-    }
-}
-
-impl From<sqlx::Error> for ConnectError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
 /// What holds a SQLite file for one daemon; released when dropped or when the process dies.
 #[derive(Debug)]
 pub struct DaemonLock(#[expect(dead_code, reason = "held, not read")] Option<File>);
 
-/// Opens the database and brings its schema up to date.
+/// Opens a database that is there already, as [`connect`] does.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn open(location: &Location, connections: u32) -> Result<Pool, ConnectError> {
+    if let Location::Sqlite(path) = location
+        && !path.exists()
+        && !log_of(path).exists()
+    {
+        let whole = std::path::absolute(path);
+        let name = whole.as_deref().unwrap_or(path).display().to_string();
+        return Err(ConnectError::Absent(name));
+    }
+    connect(location, connections).await
+}
+
+/// Opens the database, making it where there is none, and brings its schema up to date.
 ///
 /// # Errors
 /// See [`ConnectError`].
@@ -207,6 +136,13 @@ fn lock_file(database: &Path, extension: &str) -> Result<File, ConnectError> {
         .map_err(|error| ConnectError::file(&path, &error))
 }
 
+/// Names the write-ahead log of a database.
+fn log_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
 async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
     // Two first starts at once must not both create the schema; sqlx locks nothing on SQLite.
     let migrating = lock_file(path, "migrate")?;
@@ -214,6 +150,10 @@ async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
         .lock()
         .map_err(|error| ConnectError::file(path, &error))?;
 
+    // SQLite would take the log of another file for the new one's.
+    if !path.exists() && log_of(path).exists() {
+        return Err(ConnectError::Torn(path.display().to_string()));
+    }
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
