@@ -7,7 +7,6 @@ use serde_json::json;
 
 use super::audit::{Shown, print_report};
 use super::partial::{Partial, measure};
-use super::settings::origin;
 use super::{Exit, Format, open};
 use crate::config::{Config, DatabaseUrl};
 use crate::domain::consent::Hash;
@@ -50,10 +49,11 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<Exit> {
 
     let copy = open_copy(partial.path()).await?;
     let mut shown = Shown::default();
-    let inspected = inspect(&copy, &config.keys.dir, &origin(config), &mut |p| {
-        shown.show(p)
-    })
-    .await;
+    let inspected = async {
+        let (keys, origin) = (&config.keys.dir, open::origin(&copy, config).await?);
+        anyhow::Ok(inspect(&copy, keys, &origin, &mut |p| shown.show(p)).await?)
+    };
+    let inspected = inspected.await;
     copy.close().await;
     shown.clear();
     let inspected = inspected?;

@@ -133,6 +133,9 @@ async fn database(report: &mut Report, config: &Config) {
             Err(error) => Err(error.to_string()),
         },
     );
+    let origin = open::origin(&pool, config).await;
+    let told = origin.map(|origin| format!("signed as {origin}"));
+    report.line("trail", told.map_err(|error| error.to_string()));
     let registered = register::check(&pool, &config.catalog()).await;
     report.line(
         "lists",

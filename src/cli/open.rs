@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
 
-use super::settings::{origin, settings};
+use super::settings::{self, settings};
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl};
 use crate::domain::list::{Sender, SenderId};
 use crate::flow::audit::trusted::Trusted;
+use crate::flow::checkpoint::signed_as;
 use crate::flow::keyring::open_existing;
 use crate::flow::restore::{Interval, Signed};
 use crate::flow::space::Space;
 use crate::flow::{Flows, InForce};
 use crate::store::Pool;
 use crate::store::connect::{self, ConnectError, Location};
-use crate::store::postgres::Way;
+use crate::store::postgres::{Terms, Way};
 use crate::telemetry::metrics::Metrics;
 
 /// Returns where the configured database is.
@@ -33,7 +34,8 @@ pub fn location(config: &Config) -> Result<Location, ConnectError> {
                 true => Way::Pooled,
                 false => Way::Direct,
             };
-            Location::postgres(url.expose_secret(), owner, way)
+            let statement = config.database.statement_timeout;
+            Location::postgres(url.expose_secret(), owner, Terms { way, statement })
         }
     }
 }
@@ -54,8 +56,8 @@ pub fn sender<'c>(config: &'c Config, name: Option<&SenderId>) -> anyhow::Result
             anyhow::anyhow!("no sender \"{name}\" is configured; known: {}", known())
         }),
         (None, [only]) => Ok(only),
-        (None, []) => anyhow::bail!("no sender is configured"),
-        (None, _) => anyhow::bail!(
+        (None, []) => bail!("no sender is configured"),
+        (None, _) => bail!(
             "several senders are configured; name one with --sender: {}",
             known()
         ),
@@ -94,9 +96,21 @@ pub async fn tell_window(pool: &Pool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns the name of the trail, which must be the one that it was signed under.
+pub async fn origin(pool: &Pool, config: &Config) -> anyhow::Result<String> {
+    let origin = settings::origin(config);
+    match signed_as(pool).await? {
+        Some(signed) if signed != origin => bail!(
+            "trail.origin: the trail is signed as \"{signed}\", and the configuration calls it \"{origin}\"; write origin = \"{signed}\" under [trail] (left out, it follows server.public_url)"
+        ),
+        _ => Ok(origin),
+    }
+}
+
 /// Returns the public keys that may have signed the trail.
 pub async fn trusted(pool: &Pool, config: &Config) -> anyhow::Result<Trusted> {
-    Ok(Trusted::registered(pool, &config.keys.dir, origin(config)).await?)
+    let origin = origin(pool, config).await?;
+    Ok(Trusted::registered(pool, &config.keys.dir, origin).await?)
 }
 
 /// Returns the newest epoch of which there is an outside copy.

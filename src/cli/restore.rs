@@ -8,7 +8,6 @@ use anyhow::{Context, bail};
 
 use super::audit::{Shown, print_report};
 use super::partial::{Partial, move_aside, part_of, with_end};
-use super::settings::origin;
 use super::{Exit, Format, open};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -153,11 +152,9 @@ async fn is_unused(location: &Location) -> bool {
 
 /// Says what is wrong with a database that is to be relied on.
 async fn is_whole(pool: &Pool, config: &Config) -> anyhow::Result<bool> {
+    let origin = open::origin(pool, config).await?;
     let mut shown = Shown::default();
-    let inspected = inspect(pool, &config.keys.dir, &origin(config), &mut |p| {
-        shown.show(p)
-    })
-    .await;
+    let inspected = inspect(pool, &config.keys.dir, &origin, &mut |p| shown.show(p)).await;
     shown.clear();
     let report = inspected?.report;
     let whole = report.first().is_none();

@@ -134,6 +134,7 @@ impl Service {
         // Before anything is written: on a full disk the reserve must make room for this start.
         let space = room(&location, config, &metrics)?;
         let pool = connect(&location, config.database.connections).await?;
+        open::origin(&pool, config).await?;
         let keys = keyring::open(&pool, &config.keys.dir, now).await?;
         let in_force = register(&pool, config.catalog(), now).await?;
         let settings = settings(config);

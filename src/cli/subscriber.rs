@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{Exit, Format, open, serve, settings};
+use super::{Exit, Format, open, serve};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::address::Address;
@@ -108,7 +108,7 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
             let templates = serve::templates(config)?;
             let installation = Installation {
                 public_url: config.server.public_url.clone(),
-                trail: settings::origin(config),
+                trail: open::origin(&pool, config).await?,
                 keys: Arc::new(keys),
             };
             let (address, list, now) = (read(&address)?, list.as_ref(), Clock::System.now());

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::kinds::{is_loopback, is_loopback_name, number, size, switch};
+use super::kinds::{is_loopback, is_loopback_name, number, size, span, switch};
 use super::read::Table;
 
 /// `[database]`
@@ -21,6 +22,8 @@ pub struct Database {
     pub min_free: u64,
     /// The size of the file that is kept beside it for a full disk, in bytes.
     pub reserve: u64,
+    /// How long PostgreSQL may take over one statement, waiting for locks included. PostgreSQL only.
+    pub statement_timeout: Duration,
     /// Whether `url` leads through a pooler in transaction mode. PostgreSQL only.
     pub pooler: bool,
 }
@@ -53,6 +56,7 @@ impl Database {
         let migrate_url = table.secret("migrate_url");
         let min_free = table.get("min_free", size);
         let reserve = table.get("reserve", size);
+        let statement_timeout = table.get("statement_timeout", span("1 s", "10 minutes"));
         let check = |key: &str, url: &SecretString| {
             let parsed = parse(url, env, insecure == Some(true));
             parsed
@@ -88,6 +92,7 @@ impl Database {
             migrate_url,
             min_free: min_free?,
             reserve: reserve?,
+            statement_timeout: statement_timeout?,
             pooler: pooler?,
         })
     }

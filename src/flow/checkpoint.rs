@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::{Flows, Keys};
 use crate::domain::consent::Hash;
 use crate::domain::time::Timestamp;
-use crate::store::Error;
 use crate::store::trail::{Head, Kept};
+use crate::store::{Error, Pool};
 use crate::trail::note::{Checkpoint, InvalidKey, Signer, Verifier};
 use crate::trail::tree::{Frontier, MissingTile, edge, leaf_hash, root};
 
@@ -207,6 +207,19 @@ impl Keys {
             .map(|signer| Ok(signer.map_err(unusable)?.verifier()))
             .collect()
     }
+}
+
+/// Returns the name that a trail was signed under, without the epoch; none where nothing was signed yet.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn signed_as(pool: &Pool) -> Result<Option<String>, Error> {
+    let last = pool.read().await?.last_checkpoint().await?;
+    let name = last.and_then(|last| {
+        let (name, _) = last.note.lines().next()?.rsplit_once('/')?;
+        Some(name.to_owned())
+    });
+    Ok(name)
 }
 
 /// Returns the name of a trail in an epoch, which its checkpoints carry: after a declared loss it is another log.

@@ -21,7 +21,9 @@ impl Tx {
     pub async fn lock_messages_to(&mut self, id: SubscriberId) -> Result<(), Error> {
         const SQL: &str = "select id from message where subscriber = $1 order by id for update";
         if let Tx::Postgres(tx) = self {
-            sqlx::query(SQL).bind(id.0).fetch_all(&mut **tx).await?;
+            let query = sqlx::query(SQL).bind(id.0);
+            tx.ask(async |conn| Ok(query.fetch_all(conn).await?))
+                .await?;
         }
         Ok(())
     }

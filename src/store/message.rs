@@ -175,8 +175,9 @@ impl Tx {
         Ok(match self {
             Tx::Sqlite(_) => steady,
             Tx::Postgres(tx) => {
-                let (now,) = sqlx::query_as("select clock_timestamp()")
-                    .fetch_one(&mut **tx)
+                let query = sqlx::query_as("select clock_timestamp()");
+                let (now,) = tx
+                    .ask(async |conn| Ok(query.fetch_one(conn).await?))
                     .await?;
                 now
             }

@@ -35,7 +35,7 @@ pub mod wake;
 pub mod wal;
 pub mod window;
 
-use sqlx::{Postgres, SqlitePool, Transaction};
+use sqlx::SqlitePool;
 
 /// Runs one expression on the connection of a transaction, whichever database it is.
 macro_rules! on {
@@ -45,10 +45,7 @@ macro_rules! on {
                 let $conn = tx.connection().await?;
                 $body
             }
-            $crate::store::Tx::Postgres(tx) => {
-                let $conn = &mut **tx;
-                $body
-            }
+            $crate::store::Tx::Postgres(tx) => tx.ask(async |$conn| Ok($body)).await?,
         }
     };
 }
@@ -77,7 +74,7 @@ pub enum Tx {
     /// On SQLite.
     Sqlite(sqlite::Transaction),
     /// On PostgreSQL.
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(postgres::Transaction),
 }
 
 impl Pool {
@@ -155,7 +152,7 @@ impl Tx {
             Tx::Sqlite(tx) => tx.commit().await,
             Tx::Postgres(tx) => tx.commit().await.map_err(|error| Error {
                 at_commit: true,
-                ..Error::from(error)
+                ..error
             }),
         }
     }

@@ -226,7 +226,8 @@ impl Tx {
             Tx::Sqlite(tx) => tx.add(sql, set)?,
             Tx::Postgres(tx) => {
                 let query: Query<'_, Postgres, _> = sqlx::query(AssertSqlSafe(set.postgres(sql)));
-                bind_columns!(query, set).execute(&mut **tx).await?;
+                let query = bind_columns!(query, set);
+                tx.ask(async |conn| Ok(query.execute(conn).await?)).await?;
             }
         }
         Ok(())
@@ -258,7 +259,10 @@ impl Tx {
                 for (answer, (sql, set)) in answers.iter_mut().zip(statements) {
                     let query: Query<'_, Postgres, _> =
                         sqlx::query(AssertSqlSafe(set.postgres(sql)));
-                    *answer = bind_columns!(query, set).fetch_all(&mut **tx).await?;
+                    let query = bind_columns!(query, set);
+                    *answer = tx
+                        .ask(async |conn| Ok(query.fetch_all(conn).await?))
+                        .await?;
                 }
                 Ok(answers.map(Rows::Postgres))
             }

@@ -89,7 +89,10 @@ impl Tx {
         let (newest, oldest) = match self {
             // One after the other writes, and the head says from which place on events have no number.
             Tx::Sqlite(_) => (0, 0),
-            Tx::Postgres(tx) => sqlx::query_as(SQL).fetch_one(&mut **tx).await?,
+            Tx::Postgres(tx) => {
+                tx.ask(async |conn| Ok(sqlx::query_as(SQL).fetch_one(conn).await?))
+                    .await?
+            }
         };
         Ok(Horizon { newest, oldest })
     }
@@ -101,7 +104,10 @@ impl Tx {
         let (id,) = match self {
             // Whoever writes, nobody else does.
             Tx::Sqlite(_) => (0,),
-            Tx::Postgres(tx) => sqlx::query_as(SQL).fetch_one(&mut **tx).await?,
+            Tx::Postgres(tx) => {
+                tx.ask(async |conn| Ok(sqlx::query_as(SQL).fetch_one(conn).await?))
+                    .await?
+            }
         };
         Ok(TransactionId(id))
     }

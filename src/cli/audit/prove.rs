@@ -7,7 +7,6 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use super::super::settings::origin;
 use super::super::{Exit, open};
 use crate::config::Config;
 use crate::domain::address::Address;
@@ -101,7 +100,7 @@ pub async fn growth(sizes: Sizes, config: &Config) -> anyhow::Result<Exit> {
 
 async fn trusted(pool: &Pool, config: &Config, given: &[Verifier]) -> anyhow::Result<Trusted> {
     Ok(match given {
-        [] => Trusted::registered(pool, &config.keys.dir, origin(config))
+        [] => open::trusted(pool, config)
             .await
             .context("without the key files, give the public keys with --key")?,
         given => Trusted::Given(given.to_vec()),

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::super::settings::origin;
 use super::super::{Exit, Format, Source, open};
 use crate::flow::audit::report::{At, Checks, Finding, Report};
 use crate::flow::audit::trusted::Trusted;
@@ -109,7 +108,7 @@ fn consent_record(path: &Path, args: &Args) -> anyhow::Result<Exit> {
 async fn database(args: &Args, source: &Source, shown: &mut Shown) -> anyhow::Result<Report> {
     let config = source.load()?;
     let pool = open::pool(&config).await?;
-    let origin = origin(&config);
+    let origin = open::origin(&pool, &config).await?;
     let trusted = match args.key.as_slice() {
         [] => Trusted::registered(&pool, &config.keys.dir, origin.clone())
             .await

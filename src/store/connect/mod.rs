@@ -13,7 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Connection, PgConnection, SqlSafeStr};
 
 pub use self::error::ConnectError;
-use super::postgres::{Server, Way};
+use super::postgres::{Server, Terms};
 use super::sqlite::Single;
 use super::{Error, Pool};
 
@@ -48,8 +48,8 @@ const PROTOCOL_VIOLATION: &str = "08P01";
 pub enum Location {
     /// A file of SQLite.
     Sqlite(PathBuf),
-    /// A PostgreSQL server, the login that owns its tables where that is another, and how the server is reached.
-    Postgres(Box<PgConnectOptions>, Option<Box<PgConnectOptions>>, Way),
+    /// A PostgreSQL server, the login that owns its tables where that is another, and the terms of its use.
+    Postgres(Box<PgConnectOptions>, Option<Box<PgConnectOptions>>, Terms),
 }
 
 impl Location {
@@ -57,7 +57,11 @@ impl Location {
     ///
     /// # Errors
     /// When one is none.
-    pub fn postgres(url: &str, migrate_url: Option<&str>, way: Way) -> Result<Self, ConnectError> {
+    pub fn postgres(
+        url: &str,
+        migrate_url: Option<&str>,
+        terms: Terms,
+    ) -> Result<Self, ConnectError> {
         let read = |url: &str| {
             let options = PgConnectOptions::from_str(url).map_err(|_| ConnectError::Url)?;
             // No number here is a fraction, and poolers refuse settings that they do not know.
@@ -65,7 +69,7 @@ impl Location {
             Ok::<_, ConnectError>(Box::new(options.application_name("confirmd")))
         };
         let owner = migrate_url.map(read).transpose()?;
-        Ok(Self::Postgres(read(url)?, owner, way))
+        Ok(Self::Postgres(read(url)?, owner, terms))
     }
 }
 
@@ -96,9 +100,9 @@ pub async fn open(location: &Location, connections: u32) -> Result<Pool, Connect
 pub async fn connect(location: &Location, connections: u32) -> Result<Pool, ConnectError> {
     match location {
         Location::Sqlite(path) => sqlite(path, connections).await,
-        Location::Postgres(options, owner, way) => {
+        Location::Postgres(options, owner, terms) => {
             let owner = owner.as_ref().unwrap_or(options);
-            postgres(options, owner, *way, connections).await
+            postgres(options, owner, *terms, connections).await
         }
     }
 }
@@ -228,7 +232,7 @@ async fn durable(
 async fn postgres(
     options: &PgConnectOptions,
     owner: &PgConnectOptions,
-    way: Way,
+    terms: Terms,
     connections: u32,
 ) -> Result<Pool, ConnectError> {
     // Changing a large table may take long, whatever its owner's statements may take otherwise.
@@ -238,7 +242,7 @@ async fn postgres(
     migrate(&mut connection, POSTGRES).await?;
     connection.close().await?;
 
-    let server = Server::connect(options.clone(), way, connections).await;
+    let server = Server::connect(options.clone(), terms, connections).await;
     let pool = Pool::Postgres(server.map_err(refused)?);
     durable(
         &pool,
@@ -328,7 +332,9 @@ pub async fn durability(pool: &Pool) -> Result<Vec<(&'static str, String)>, Erro
             }
             Pool::Postgres(server) => {
                 let mut tx = server.begin("begin read only").await?;
-                sqlx::query_as(sql).fetch_one(&mut *tx).await?
+                let query = sqlx::query_as(sql);
+                tx.ask(async |conn| Ok(query.fetch_one(conn).await?))
+                    .await?
             }
         };
         settings.push((name, value));

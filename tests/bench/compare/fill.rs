@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use confirmd::store::Pool;
 use confirmd::store::connect::{Location, connect};
-use confirmd::store::postgres::Way;
+use confirmd::store::postgres::{Terms, Way};
 use confirmd::store::trail::Head;
 use confirmd::trail::tree::{append, edge, leaf_hash};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
@@ -153,7 +153,13 @@ const COPIES: [Copy; 8] = [
 pub fn location(url: &str) -> Location {
     match url.strip_prefix("sqlite:") {
         Some(path) => Location::Sqlite(PathBuf::from(path)),
-        None => Location::postgres(url, None, Way::Direct).expect("a URL"),
+        None => {
+            let terms = Terms {
+                way: Way::Direct,
+                statement: Duration::from_secs(30),
+            };
+            Location::postgres(url, None, terms).expect("a URL")
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -233,4 +233,70 @@ async fn a_commit_without_an_answer_is_unknown_and_its_repeat_converges() {
     home.idle().await;
     assert_eq!(peer.mails().len(), 1);
     assert_eq!(home.trail().await["signup.accepted"], 1);
+}
+
+/// A way to PostgreSQL on which the first connections fall silent: nothing comes through any more, and nobody closes them.
+async fn muting(to: String, silent: Arc<AtomicUsize>) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let opened = Arc::new(AtomicUsize::new(0));
+    let count = opened.clone();
+    tokio::spawn(async move {
+        while let Ok((from, _)) = listener.accept().await {
+            let nth = count.fetch_add(1, Ordering::SeqCst);
+            let server = TcpStream::connect(&to).await.expect("PostgreSQL");
+            tokio::spawn(through(from, server, nth, silent.clone()));
+        }
+    });
+    (addr, opened)
+}
+
+async fn through(
+    mut from: TcpStream,
+    mut server: TcpStream,
+    nth: usize,
+    silent: Arc<AtomicUsize>,
+) -> std::io::Result<()> {
+    let (mut asked, mut answered) = ([0; 16384], [0; 16384]);
+    loop {
+        let (to_server, n) = tokio::select! {
+            n = from.read(&mut asked) => (true, n?),
+            n = server.read(&mut answered) => (false, n?),
+        };
+        if nth < silent.load(Ordering::SeqCst) {
+            // Whoever gives up is not heard either.
+            std::future::pending::<()>().await;
+        }
+        match (to_server, n) {
+            (_, 0) => return Ok(()),
+            (true, n) => server.write_all(&asked[..n]).await?,
+            (false, n) => from.write_all(&answered[..n]).await?,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_falls_silent_is_given_up_and_found_again() {
+    let peer = Peer::start().await;
+    let settings = format!("{PATIENT}[database]\nstatement_timeout = \"1 s\"\n");
+    let mut home = Home::new(Db::Postgres, peer.addr(), &settings);
+    let server = home.url.split(['@', '/']).nth(3).expect("host and port");
+    let silent = Arc::new(AtomicUsize::new(0));
+    let (way, opened) = muting(server.to_owned(), silent.clone()).await;
+    let through = home.url.replace(server, &way.to_string());
+    home.set("DATABASE__URL", &through);
+    let key = home.key("acme", "signup").await;
+    let mut daemon = home.start().await;
+    let (driver, mut driving) = drive(&key, &daemon);
+    accepted(&driver, &mut driving, 100).await;
+    // As when a host is gone and another takes its address: nothing says so.
+    silent.store(opened.load(Ordering::SeqCst), Ordering::SeqCst);
+    driving.await.expect("every signup has its 202");
+    let told = daemon.message("the database refused").await;
+    let told = told["error"].as_str().expect("a text");
+    assert!(told.contains("does not answer"), "{told}");
+    ready(&daemon, 200).await;
+    kept(&home, &driver, &peer).await;
+    daemon.term();
+    assert_eq!(daemon.wait().await.code(), Some(0));
 }

@@ -258,3 +258,31 @@ async fn a_database_by_another_name_is_the_same_database() {
     daemon.term();
     assert!(daemon.wait().await.success());
 }
+
+#[tokio::test]
+async fn another_name_for_the_trail_is_refused_with_the_one_that_it_has() {
+    let mut home = Home::new(Db::Sqlite, nowhere(), "");
+    let mut daemon = home.start().await;
+    daemon.term();
+    assert!(daemon.wait().await.success());
+    assert_eq!(home.count("select count(*) from checkpoint").await, 1);
+
+    home.set("SERVER__PUBLIC_URL", "https://signup.acme.example");
+    let remedy = "origin = \"lists.acme.example/confirmd\"";
+    refuses(&home, &["trail.origin", remedy]).await;
+    let file = home.dir.path().join("copy.db").display().to_string();
+    for words in [&["audit", "verify"][..], &["backup", &file]] {
+        let done = home.run(words).await;
+        assert_eq!(done.code, Some(2), "{words:?}: {}", done.stdout);
+        assert!(done.stderr.contains(remedy), "{words:?}: {}", done.stderr);
+    }
+    let looked = home.run(&["check", "--offline"]).await;
+    assert_eq!(looked.code, Some(1), "{}", looked.stdout);
+    assert!(looked.stdout.contains(remedy), "{}", looked.stdout);
+
+    home.set("TRAIL__ORIGIN", "lists.acme.example/confirmd");
+    let mut daemon = home.start().await;
+    daemon.term();
+    assert!(daemon.wait().await.success());
+    assert_eq!(home.run(&["audit", "verify"]).await.code, Some(0));
+}
