@@ -59,7 +59,10 @@ fn is_due(size: u64, last: Option<&Kept>, now: Timestamp) -> bool {
         return size > 0;
     };
     let (new, age) = (size.saturating_sub(last.size), now.since(last.signed_at));
-    age >= IDLE || (new >= MANY && age >= RARELY) || (new > 0 && age >= SOON)
+    // It was signed by a clock that has been set back since, or by another machine's. Silence waits: two whose clocks differ
+    // would sign it in turns.
+    let is_ahead = last.signed_at.since(now) > SOON;
+    age >= IDLE || (new >= MANY && age >= RARELY) || (new > 0 && (age >= SOON || is_ahead))
 }
 
 async fn sign(

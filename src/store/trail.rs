@@ -278,12 +278,17 @@ impl Tx {
         Ok(done > 0)
     }
 
-    /// Tells whether a checkpoint that was signed at this time or later has a time stamp.
-    pub async fn has_stamp_since(&mut self, from: Timestamp) -> Result<bool, Error> {
-        const SQL: &str = "select size from checkpoint where stamp is not null and signed_at >= $1
-            order by signed_at limit 1";
+    /// Tells whether a checkpoint that was signed at some time from `from` on and before `to` has a time stamp.
+    pub async fn has_stamp_between(
+        &mut self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<bool, Error> {
+        const SQL: &str = "select size from checkpoint
+            where stamp is not null and signed_at >= $1 and signed_at < $2 order by signed_at limit 1";
         let row: Option<(i64,)> = on!(self, |conn| sqlx::query_as(SQL)
             .bind(from)
+            .bind(to)
             .fetch_optional(conn)
             .await?);
         Ok(row.is_some())

@@ -136,6 +136,39 @@ both!(
     }
 );
 
+both!(a_clock_that_was_set_back_keeps_no_event_waiting, |db| {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const MINUTE: Duration = Duration::from_secs(60);
+    const SECOND: Duration = Duration::from_secs(1);
+    let app = TestApp::start(db).await;
+    let role = sequencer(&app);
+    app.pass(DAY);
+    step(&role).await;
+    let first = app.count("event").await;
+    app.set_back(DAY);
+    step(&role).await;
+    assert_eq!(kept(&app).await.len(), 1, "there is nothing to say");
+    app.pass(DAY - MINUTE);
+    append(&app, 1).await;
+    step(&role).await;
+    assert_eq!(kept(&app).await.len(), 1, "it comes within a minute or two");
+    app.set_back(SECOND);
+    step(&role).await;
+    let signed = kept(&app).await;
+    assert_eq!(signed[1..], [format!("1 {}", first + 1)]);
+    // From there on all is as it was.
+    append(&app, 1).await;
+    app.pass(MINUTE - SECOND);
+    step(&role).await;
+    assert_eq!(kept(&app).await.len(), 2);
+    app.pass(SECOND);
+    step(&role).await;
+    assert_eq!(kept(&app).await.len(), 3);
+    let copies = app.dir.path().join("copies").display().to_string();
+    let verified = serve::command(&app, &["audit", "verify", "--copy", &copies]);
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+});
+
 both!(what_changed_since_it_was_numbered_is_not_signed, |db| {
     let app = TestApp::start(db).await;
     let role = sequencer(&app);

@@ -480,6 +480,21 @@ both!(the_first_checkpoint_of_a_day_is_stamped, |db| {
     assert_eq!(places.read("calls"), "\n\n");
 });
 
+both!(a_stamp_of_a_day_that_has_not_come_spares_no_other, |db| {
+    let places = Places::new().await;
+    let app = TestApp::with(db, LISTS, &places.all()).await;
+    app.pass(2 * DAY);
+    next(&app, 0).await;
+    app.give().await;
+    app.set_back(2 * DAY);
+    let today = next(&app, 1).await;
+    app.give().await;
+    assert_eq!(places.read("stamped"), today);
+    next(&app, 2).await;
+    app.give().await;
+    assert_eq!(stamps(&app).await, ["300161", "300161", "-"]);
+});
+
 both!(of_two_stamps_the_first_is_kept, |db| {
     let places = Places::new().await;
     let slow = "cat > /dev/null; mkfifo go; echo > began; read _ < go; printf '0\\001a'";

@@ -219,9 +219,10 @@ impl Outlets {
     /// Has a checkpoint stamped, unless one of its day is.
     async fn stamp(&self, words: &[String], kept: &Kept) -> Result<Outcome, Failure> {
         let seconds = kept.signed_at.as_seconds();
-        let day = Timestamp::from_seconds(seconds - seconds.rem_euclid(DAY));
+        let begin = seconds - seconds.rem_euclid(DAY);
+        let [day, next] = [begin, begin + DAY].map(Timestamp::from_seconds);
         let pool = &self.flows.pool;
-        if pool.read().await?.has_stamp_since(day).await? {
+        if pool.read().await?.has_stamp_between(day, next).await? {
             return Ok(Outcome::Spared);
         }
         let stamp = program::ask(words, &kept.note).await?;
@@ -231,7 +232,7 @@ impl Outlets {
         let mut tx = pool.begin().await?;
         // Another process may have had one stamped as well; the first is kept.
         tx.lock_trail().await?;
-        if tx.has_stamp_since(day).await? {
+        if tx.has_stamp_between(day, next).await? {
             return Ok(Outcome::Spared);
         }
         let is_kept = tx.keep_stamp(kept, &stamp).await?;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use confirmd::background::outlets::Outlets;
@@ -186,6 +187,15 @@ impl TestApp {
     /// Lets time pass.
     pub fn pass(&self, time: Duration) {
         self.clock.advance(time);
+    }
+
+    /// Sets the clock back.
+    pub fn set_back(&self, time: Duration) {
+        let Clock::Fixed(at) = &self.clock else {
+            panic!("it stands still");
+        };
+        let micros = i64::try_from(time.as_micros()).expect("not that far");
+        at.fetch_sub(micros, Ordering::SeqCst);
     }
 
     /// Signs up and returns the answer.
