@@ -37,10 +37,17 @@ pub(super) struct Moved {
     pub counter: i64,
     /// The signup that confirmed it and the revision of its words, where an event says so.
     pub signup: Option<(SignupId, i64)>,
-    /// When each period as confirmed began and ended.
-    pub confirmed: Vec<(Timestamp, Option<Timestamp>)>,
+    /// When each period as confirmed began.
+    pub confirmed: Vec<Timestamp>,
     /// The row may be missing.
     pub gone: bool,
+}
+
+impl Moved {
+    /// Returns how many periods as confirmed are over.
+    fn over(&self) -> usize {
+        self.confirmed.len() - usize::from(self.states == [State::Confirmed])
+    }
 }
 
 /// A signup.
@@ -62,6 +69,8 @@ pub(super) struct Offered {
     pub reason: Option<String>,
     /// The subscription's counter when the signup came.
     pub counter: i64,
+    /// How many periods as confirmed were over then.
+    pub over: usize,
 }
 
 /// A mail that events tell of.
@@ -115,10 +124,8 @@ impl Life {
         self.known.get_or_insert_with(|| (at, sender.clone()));
         self.erased = None;
         let offered = lists(leaf).into_iter().map(|list| {
-            let counter = self
-                .subscriptions
-                .get(&list)
-                .map_or(0, |moved| moved.counter);
+            let moved = self.subscriptions.get(&list);
+            let (counter, over) = moved.map_or((0, 0), |moved| (moved.counter, moved.over()));
             (
                 list,
                 Offered {
@@ -126,6 +133,7 @@ impl Life {
                     state: ListState::Open,
                     reason: None,
                     counter,
+                    over,
                 },
             )
         });
@@ -185,11 +193,8 @@ impl Life {
             _ => old.as_ref().and_then(|old| old.signup),
         };
         let mut confirmed = old.as_ref().map_or(Vec::new(), |old| old.confirmed.clone());
-        if let Some((_, end @ None)) = confirmed.last_mut() {
-            *end = Some(leaf.time);
-        }
         if states == [State::Confirmed] {
-            confirmed.push((leaf.time, None));
+            confirmed.push(leaf.time);
         }
         let counter = old.map_or(0, |old| old.counter) + i64::from(raised);
         let moved = Moved {
@@ -231,11 +236,12 @@ impl Life {
             .for_each(|mailed| mailed.gone = true);
     }
 
-    /// Tells whether a list was confirmed at some time: a signup for it then ends as already confirmed, without an event.
-    pub fn was_confirmed(&self, list: &ListId, at: Timestamp) -> bool {
+    /// Tells whether a list can have been confirmed when a signup for it was decided: that then ended as already confirmed,
+    /// without an event. When it was left again says nothing, since clocks are set back; that it was before the signup, does.
+    pub fn was_confirmed(&self, list: &ListId, offered: &Offered, at: Timestamp) -> bool {
         let moved = self.subscriptions.get(list);
-        let mut periods = moved.into_iter().flat_map(|moved| &moved.confirmed);
-        periods.any(|(from, to)| *from <= at && to.is_none_or(|to| at <= to))
+        let periods = moved.into_iter().flat_map(|moved| &moved.confirmed);
+        periods.skip(offered.over).any(|from| *from <= at)
     }
 }
 

@@ -261,7 +261,7 @@ impl Compared<'_> {
         let name = format!("the list {list} of its signup {id}");
         let was_confirmed = || {
             row.decided_at
-                .is_some_and(|at| self.life.was_confirmed(list, at))
+                .is_some_and(|at| self.life.was_confirmed(list, offered, at))
         };
         // No event says that there was nothing left to confirm; that the list was confirmed then, one does.
         let already = matches!(offered.state, ListState::Open | ListState::Undeliverable)

@@ -181,6 +181,30 @@ both!(a_clock_that_was_set_back_says_no_yes_before_it_came, |db| {
     assert_eq!(fixture::verified(&app).await.findings, []);
 });
 
+both!(
+    a_list_that_was_left_before_it_was_joined_by_the_clock_was_joined,
+    |db| {
+        let app = TestApp::with(db, LISTS, QUICK).await;
+        app.pass(60 * MINUTE);
+        let mail = app.subscribe("anna@example.org", &["weekly"]).await;
+        app.set_back(60 * MINUTE);
+        app.mail_for("anna@example.org", &["weekly"]).await;
+        let left = app.press(&mail.decline(), "reason=no").await;
+        assert_eq!(left.status, 200, "{}", left.body);
+        fixture::sign(&app).await;
+        assert_eq!(fixture::verified(&app).await.findings, []);
+        // What was asked for after that was not joined before.
+        app.sign_up("anna@example.org", &["weekly"]).await;
+        fixture::sign(&app).await;
+        assert_eq!(fixture::verified(&app).await.findings, []);
+        let lie = "update signup_list set state = 'already_confirmed',
+          decided_at = (select max(decided_at) from signup_list)
+        where state = 'open'";
+        assert_eq!(app.execute(lie).await, Ok(1));
+        assert_eq!(fixture::verified(&app).await.findings.len(), 1);
+    }
+);
+
 both!(a_late_result_changes_nothing, |db| {
     let app = TestApp::with(db, LISTS, &QUICK.replace("dot = \"1 s\"", "dot = \"30 s\"")).await;
     let signup = app.sign_up("anna@example.org", &["weekly"]).await;
