@@ -294,6 +294,27 @@ both!(
     }
 );
 
+both!(a_yes_to_a_copy_that_the_relay_refused_has_its_mail, |db| {
+    for (says, left) in [
+        ("554 5.6.0 no", "undeliverable weekly=undeliverable"),
+        ("451 4.3.0 later", "accepted weekly=open"),
+    ] {
+        let app = TestApp::start(db).await;
+        let refused = Act::Kept(Box::new(Act::reply(says)));
+        app.peer.at(Point::Dot, refused);
+        let signup = app.sign_up("anna@example.org", &["weekly"]).await;
+        app.deliver().await;
+        assert_eq!(app.outcome(&signup).await, left);
+        let mail = app.mailbox("anna@example.org").pop().unwrap();
+        assert_eq!(app.press(&mail.confirm(), "").await.status, 200);
+        checkpoint(&app).await;
+        let answer = fetch(&app, &subscriber(&app).await, "").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let checked = check(&answer.body).expect("nothing is wrong with it");
+        assert_eq!(checked.len(), 1, "{says}");
+    }
+});
+
 both!(a_yes_to_a_copy_whose_process_died_has_its_mail, |db| {
     for during in [false, true] {
         let app = TestApp::with(db, LISTS, QUICK).await;

@@ -88,6 +88,13 @@ pub struct Answer {
     pub enhanced: Option<String>,
 }
 
+impl Answer {
+    /// Tells whether the relay had the text, or a part of it.
+    pub fn is_past_data(&self) -> bool {
+        matches!(self.phase.as_str(), "body" | "dot")
+    }
+}
+
 named! {
     /// How one attempt ended, as the retry rules see it.
     Attempt {
