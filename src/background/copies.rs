@@ -9,7 +9,7 @@
 //! was signed is a restored or a rolled back one: its numbers would be given a second time.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -87,11 +87,30 @@ impl Copies {
         fs::create_dir_all(&self.dir)?;
         let day = kept.signed_at.to_string();
         let day = self.dir.join(format!("{}.ndjson", &day[..10]));
-        let mut file = OpenOptions::new().create(true).append(true).open(day)?;
-        file.write_all(format!("{}\n", json!({ "checkpoint": kept.note })).as_bytes())?;
-        file.sync_all()?;
+        append(&day, &format!("{}\n", json!({ "checkpoint": kept.note })))?;
         replace(&self.dir, &kept.note)
     }
+}
+
+/// Appends a line, or nothing if it is the last one already. What a power cut left of another gets a line of its own, and a
+/// full disk leaves nothing.
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.create(true).read(true).append(true).open(path)?;
+    let length = file.metadata()?.len();
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(
+        length.saturating_sub(line.len() as u64 + 1),
+    ))?;
+    file.read_to_end(&mut end)?;
+    let (line, end) = (line.as_bytes(), end.as_slice());
+    let new = match end.strip_suffix(line) {
+        Some(b"" | b"\n") => return file.sync_all(),
+        _ if end.last().is_none_or(|last| *last == b'\n') => line.to_vec(),
+        _ => [b"\n", line].concat(),
+    };
+    let written = file.write_all(&new).and_then(|()| file.sync_all());
+    written.inspect_err(|_| drop(file.set_len(length)))
 }
 
 /// Puts the newest note in the place of the one before, so that at every moment one of them is there, whole.
@@ -99,9 +118,12 @@ fn replace(dir: &Path, note: &str) -> io::Result<()> {
     // Several processes may share the folder.
     let new = dir.join(format!(".checkpoint.{}", std::process::id()));
     let newest = dir.join(NEWEST);
-    let mut file = fs::File::create(&new)?;
-    file.write_all(note.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(new, newest)?;
+    let write = || {
+        let mut file = fs::File::create(&new)?;
+        file.write_all(note.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, newest)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&new)))?;
     fs::File::open(dir)?.sync_all()
 }

@@ -1,12 +1,14 @@
 //! Checkpoints: signed in time, over what was read back; copied; and never continued from a database that is older.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use confirmd::background::copies::Copies;
 use confirmd::background::sequence::Sequencer;
 use confirmd::domain::event::{Event, EventKind};
+use confirmd::domain::time::Timestamp;
+use confirmd::store::trail::Kept;
 use confirmd::trail::note::Checkpoint;
 use serde_json::Value;
 
@@ -17,6 +19,7 @@ use crate::support::http::send;
 use crate::support::mail::Mail;
 use crate::support::peer::Peer;
 use crate::support::serve;
+use crate::support::small_disk::SmallDisk;
 
 fn sequencer(app: &TestApp) -> Sequencer {
     let copies = Copies::new(app.dir.path().join("copies"));
@@ -168,6 +171,94 @@ both!(a_clock_that_was_set_back_keeps_no_event_waiting, |db| {
     let verified = serve::command(&app, &["audit", "verify", "--copy", &copies]);
     assert_eq!(verified.status.code(), Some(0), "{verified:?}");
 });
+
+/// The copies of today, and what they hold.
+fn today(folder: &Path) -> (PathBuf, String) {
+    let files = std::fs::read_dir(folder).expect("a folder");
+    let mut paths = files.map(|file| file.expect("a file").path());
+    let day = paths.find(|path| path.extension().is_some_and(|e| e == "ndjson"));
+    let day = day.expect("a copy");
+    let text = std::fs::read_to_string(&day).expect("text");
+    (day, text)
+}
+
+both!(a_copy_that_a_power_cut_tore_goes_on, |db| {
+    let app = TestApp::start(db).await;
+    let role = sequencer(&app);
+    let copies = app.dir.path().join("copies");
+    let next = async || {
+        append(&app, 1).await;
+        app.pass(Duration::from_secs(60));
+        step(&role).await;
+    };
+    let verify = || {
+        let folder = copies.display().to_string();
+        let verified = serve::command(&app, &["audit", "verify", "--copy", &folder]);
+        let said = String::from_utf8(verified.stdout).expect("UTF-8");
+        (verified.status.code(), said)
+    };
+    step(&role).await;
+    for left in [1, 10, 15, 80] {
+        next().await;
+        let (day, text) = today(&copies);
+        let last = text.lines().last().expect("a line").len() + 1;
+        std::fs::write(&day, &text[..text.len() - last + left]).expect("written");
+        assert_eq!(verify().0, Some(0), "a line that is being written");
+    }
+    next().await;
+    let (day, text) = today(&copies);
+    assert_eq!(text.lines().count(), 6);
+    let newest = std::fs::read_to_string(copies.join("checkpoint")).expect("a copy");
+    let last: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(last["checkpoint"], newest);
+    let (code, said) = verify();
+    assert_eq!(code, Some(0), "{said}");
+    for n in 2..6 {
+        let place = format!("note: {} line {n} is cut off", day.display());
+        assert!(said.contains(&place), "{said}");
+    }
+    // What nobody began to write is something else.
+    std::fs::write(&day, format!("{text}{{\"checkpoint\":1}}\n")).expect("written");
+    let (code, said) = verify();
+    assert!(
+        code == Some(1) && said.contains("line 7 holds no checkpoint"),
+        "{said}"
+    );
+});
+
+#[test]
+fn a_copy_on_a_full_disk_stays_as_it_was() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let disk = SmallDisk::mount(&dir.path().join("disk"), "64k");
+    let folder = disk.folder.join("copies");
+    let copies = Copies::new(folder.clone());
+    let add = |size, length| {
+        copies.add(&Kept {
+            epoch: 1,
+            size,
+            note: size.to_string().repeat(length),
+            signed_at: Timestamp::from_seconds(1_800_000_000),
+            stamp: None,
+        })
+    };
+    add(1, 300).expect("there is room");
+    disk.fill();
+    // The line comes to stand where there is room yet, the newest by itself does not.
+    for _ in 0..2 {
+        add(2, 300).expect_err("the disk is full");
+        assert_eq!(today(&folder).1.lines().count(), 2, "said once");
+    }
+    let (_, before) = today(&folder);
+    add(3, 8000).expect_err("the disk is full");
+    assert_eq!(today(&folder).1, before);
+    assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 2);
+    let newest = || std::fs::read_to_string(folder.join("checkpoint")).expect("a copy");
+    assert_eq!(newest(), "1".repeat(300));
+    disk.clear();
+    add(3, 8000).expect("there is room");
+    assert_eq!(today(&folder).1.lines().count(), 3);
+    assert_eq!(newest(), "3".repeat(8000));
+}
 
 both!(what_changed_since_it_was_numbered_is_not_signed, |db| {
     let app = TestApp::start(db).await;

@@ -298,7 +298,7 @@ impl Run<'_, '_> {
                 && let Some(note) = notes.next().map_err(cannot)?
             {
                 match note {
-                    Err(place) => outside.no_note(&place, self.report),
+                    Err(line) => outside.no_note(&line, self.report),
                     Ok(note) => page.push(note),
                 }
             }

@@ -26,10 +26,20 @@ pub(super) struct Notes {
     day: Option<(PathBuf, usize, BufReader<File>)>,
 }
 
+/// A line that holds none.
+pub(super) struct NoNote {
+    place: String,
+    /// Somebody began to write one.
+    is_torn: bool,
+}
+
 #[derive(Deserialize)]
 struct Line {
     checkpoint: String,
 }
+
+/// How each line begins.
+const BEGINS: &[u8] = b"{\"checkpoint\":\"";
 
 impl Notes {
     /// Opens a folder; none if it is not there.
@@ -57,8 +67,8 @@ impl Notes {
         }))
     }
 
-    /// Returns the next note; an error names a line that holds none.
-    pub fn next(&mut self) -> io::Result<Option<Result<Note, String>>> {
+    /// Returns the next note, or the next line that holds none.
+    pub fn next(&mut self) -> io::Result<Option<Result<Note, NoNote>>> {
         loop {
             let Some((path, number, lines)) = &mut self.day else {
                 let Some(path) = self.days.next() else {
@@ -75,14 +85,20 @@ impl Notes {
             }
             *number += 1;
             let place = format!("{} line {number}", path.display());
-            return Ok(Some(match serde_json::from_slice::<Line>(&line) {
+            let whole = line.strip_suffix(b"\n");
+            let line = whole.unwrap_or(&line);
+            return Ok(Some(match serde_json::from_slice::<Line>(line) {
                 Ok(read) => Ok(Note {
                     place,
                     text: read.checkpoint,
                 }),
                 // A line that is being written.
-                Err(_) if !line.ends_with(b"\n") => continue,
-                Err(_) => Err(place),
+                Err(_) if whole.is_none() => continue,
+                Err(error) => {
+                    let begins = line.starts_with(BEGINS) || BEGINS.starts_with(line);
+                    let is_torn = begins && error.is_eof();
+                    Err(NoNote { place, is_torn })
+                }
             }));
         }
     }
@@ -98,13 +114,19 @@ pub(super) struct Outside {
 }
 
 impl Outside {
-    /// Says that a line holds no note.
-    pub fn no_note(&self, place: &str, report: &mut Report) {
-        report.add(
-            Check::Outside,
-            At::Nothing,
-            format!("{place} holds no checkpoint"),
-        );
+    /// Says that a line holds no note. What a power cut tore is no fault: the next one covers the same and more.
+    pub fn no_note(&self, line: &NoNote, report: &mut Report) {
+        let place = &line.place;
+        match line.is_torn {
+            true => report.notes.push(format!(
+                "{place} is cut off, as by a power cut or a full disk; the next one covers the same events"
+            )),
+            false => report.add(
+                Check::Outside,
+                At::Nothing,
+                format!("{place} holds no checkpoint"),
+            ),
+        }
     }
 
     /// Reads a note and returns what it signs.
