@@ -1,4 +1,4 @@
-//! What time ends: links, the memory of requests, network facts.
+//! What time ends: links, the memory of requests, network facts; and what waits for a time that a clock made up.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::repeat;
+use crate::domain::delivery::retry::longest_wait;
 use crate::flow::Flows;
 use crate::flow::expire::expire;
 use crate::flow::retention::erase_network;
 use crate::store::Error;
 
-/// Requests that one transaction forgets.
+/// Requests that one transaction forgets, or mails that it brings forward.
 const BATCH: i64 = 500;
 const POLL: Duration = Duration::from_secs(10);
 
@@ -34,7 +35,22 @@ pub async fn step(flows: &Flows) -> Result<bool, Error> {
         tx.commit().await?;
     }
     let erased = erase_network(flows).await?;
-    Ok(expired > 0 || forgotten > 0 || erased > 0)
+    let brought = bring_forward(flows).await?;
+    Ok(expired > 0 || forgotten > 0 || erased > 0 || brought > 0)
+}
+
+/// Makes mails due that wait longer than any mail does: they were put off by a clock that has been set back since.
+async fn bring_forward(flows: &Flows) -> Result<u64, Error> {
+    let now = flows.clock.now();
+    let end = now + longest_wait();
+    if !flows.pool.read().await?.has_due_after(end).await? {
+        return Ok(0);
+    }
+    let mut tx = flows.pool.begin().await?;
+    let brought = tx.bring_forward(end, now, BATCH).await?;
+    tx.commit().await?;
+    flows.mail_waits.notify_one();
+    Ok(brought)
 }
 
 /// Sweeps until `soft`.

@@ -74,6 +74,35 @@ impl Tx {
         (sql, Set::new().time("now", [now]).int("most", [limit]))
     }
 
+    /// Tells whether mails are queued that are due after a time.
+    pub async fn has_due_after(&mut self, time: Timestamp) -> Result<bool, Error> {
+        const SQL: &str = "select due_at from message where state = 'queued' and due_at > $1
+            order by due_at desc limit 1";
+        let row: Option<(Timestamp,)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(time)
+            .fetch_optional(conn)
+            .await?);
+        Ok(row.is_some())
+    }
+
+    /// Makes queued mails due now that are due after a time, at most `limit`, and returns how many.
+    pub async fn bring_forward(
+        &mut self,
+        time: Timestamp,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<u64, Error> {
+        const SQL: &str = "update message set due_at = $1 where state = 'queued' and id in
+            (select id from message where state = 'queued' and due_at > $2 order by due_at desc limit $3)";
+        Ok(on!(self, |conn| sqlx::query(SQL)
+            .bind(now)
+            .bind(time)
+            .bind(limit)
+            .execute(conn)
+            .await?
+            .rows_affected()))
+    }
+
     /// Gives claimed mails back to the queue, where the claim still holds.
     pub async fn give_back(&mut self, rows: &[Back]) -> Result<(), Error> {
         const SQL: &str = "update message set state = 'queued', claim = null, lease_until = null, due_at = s.due_at

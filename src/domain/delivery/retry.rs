@@ -70,6 +70,11 @@ fn wait(attempts: u32) -> Duration {
     }
 }
 
+/// Returns the longest wait for a next attempt.
+pub fn longest_wait() -> Duration {
+    spread(LONGEST_WAIT, u8::MAX)
+}
+
 /// Spreads a wait by a fifth to either side; `jitter` is random.
 pub fn spread(wait: Duration, jitter: u8) -> Duration {
     wait.mul_f64(0.8 + 0.4 * f64::from(jitter) / 255.0)

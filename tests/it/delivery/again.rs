@@ -69,6 +69,25 @@ both!(a_mail_is_tried_less_and_less_often_for_two_days, |db| {
     assert_eq!(app.peer.mails().len(), 0);
 });
 
+both!(a_mail_that_a_clock_ahead_put_off_waits_no_longer, |db| {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let app = TestApp::with(db, LISTS, QUICK).await;
+    app.pass(DAY);
+    app.peer.at(Point::Rcpt, Act::reply("451 4.7.1 later"));
+    let ahead = app.sign_up("ahead@example.org", &["weekly"]).await;
+    app.deliver().await;
+    app.set_back(DAY);
+    let usual = app.sign_up("usual@example.org", &["weekly"]).await;
+    app.deliver().await;
+    app.peer.script(|_| None);
+    app.deliver().await;
+    assert_eq!(message(&app, &ahead).await, "queued 1 0");
+    app.sweep().await;
+    app.deliver().await;
+    assert_eq!(message(&app, &ahead).await, "sent 2 0");
+    assert_eq!(message(&app, &usual).await, "queued 1 0", "it has its time");
+});
+
 both!(a_mail_is_not_tried_beyond_the_end_of_its_link, |db| {
     let lists = LISTS.replace("frequency = \"P7D\"", "link_life = \"1 hour\"");
     let app = TestApp::with(db, &lists, QUICK).await;
