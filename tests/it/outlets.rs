@@ -395,7 +395,7 @@ async fn the_ways_in_which_an_endpoint_fails_have_names() {
 #[tokio::test]
 async fn the_ways_in_which_a_program_fails_have_names() {
     let places = Places::new().await;
-    let hangs = places.script("hangs", "echo $$ > pid; exec tail -f /dev/null");
+    let hangs = places.script("hangs", "tail -f /dev/null & echo $$ $! > pids; wait");
     let deaf = places.script("deaf", "exec <&-; exit 0");
     let no_stamp =
         "the program printed no time stamp: a DER sequence of at most 64 KiB, and nothing else";
@@ -437,9 +437,9 @@ async fn the_ways_in_which_a_program_fails_have_names() {
             .into_iter()
             .collect();
         assert_eq!(told, expected, "{words}");
-        let pid = places.read("pid");
-        if !pid.is_empty() {
-            let process = format!("/proc/{}", pid.trim());
+        // Its own children end with it.
+        for pid in places.read("pids").split_whitespace() {
+            let process = format!("/proc/{pid}");
             seen("its end", PATIENCE, async || {
                 match Path::new(&process).exists() {
                     false => Ok(()),

@@ -1,11 +1,13 @@
-//! A program of the operator's, which is given a checkpoint on standard input. It is killed when nobody waits any more.
+//! A program of the operator's, which is given a checkpoint on standard input. It is killed when nobody waits any more, with
+//! all that it began.
 //!
 //! What it says on standard error goes nowhere: it could be anything.
 
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::Failure;
 
@@ -43,9 +45,10 @@ async fn run(words: &[String], note: &str, answers: bool) -> Result<Vec<u8>, Fai
         .stdin(Stdio::piped())
         .stdout(stdout)
         .stderr(Stdio::null())
-        .kill_on_drop(true)
+        .process_group(0)
         .spawn();
-    let mut child = child.map_err(|error| Failure::Start(error.kind()))?;
+    let mut running = Running(child.map_err(|error| Failure::Start(error.kind()))?);
+    let child = &mut running.0;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let (_, answer) = tokio::join!(write(stdin, note), read(stdout));
     let answer = answer?;
@@ -55,6 +58,20 @@ async fn run(words: &[String], note: &str, answers: bool) -> Result<Vec<u8>, Fai
         Some(0) => Ok(answer),
         Some(code) => Err(Failure::Exit(code)),
         None => Err(Failure::Signal),
+    }
+}
+
+/// A program in a process group of its own.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A program that has ended and was waited for has no id: that may be another's by now.
+        let id = self.0.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(group) = id.and_then(Pid::from_raw) {
+            // It fails only where nobody is left.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 
