@@ -20,7 +20,8 @@ use crate::store::trail::Kept;
 use crate::trail::note::Checkpoint;
 use crate::trail::tree::{edge, root};
 
-const NEWEST: &str = "checkpoint";
+/// The file in the folder that is the newest checkpoint.
+pub const NEWEST: &str = "checkpoint";
 
 /// The folder.
 #[derive(Clone, Debug)]

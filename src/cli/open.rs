@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
 
 use super::settings::{self, settings};
+use crate::background::copies::NEWEST;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl};
 use crate::domain::list::{Sender, SenderId};
@@ -19,6 +20,14 @@ use crate::store::Pool;
 use crate::store::connect::{self, ConnectError, Location};
 use crate::store::postgres::{Terms, Way};
 use crate::telemetry::metrics::Metrics;
+
+/// Whether outside copies are to be had.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct CopyLost {
+    /// Goes on though trail.copy holds no checkpoint any more: what was signed after the backup is then not known
+    #[arg(long)]
+    copy_lost: bool,
+}
 
 /// Returns where the configured database is.
 pub fn location(config: &Config) -> Result<Location, ConnectError> {
@@ -114,8 +123,8 @@ pub async fn trusted(pool: &Pool, config: &Config) -> anyhow::Result<Trusted> {
 }
 
 /// Returns the newest epoch of which there is an outside copy.
-pub async fn newest_epoch(pool: &Pool, config: &Config) -> anyhow::Result<u64> {
-    let signed = outside(pool, config, u64::MAX, u64::MAX).await?;
+pub async fn newest_epoch(pool: &Pool, config: &Config, lost: CopyLost) -> anyhow::Result<u64> {
+    let signed = outside(pool, config, u64::MAX, u64::MAX, lost).await?;
     Ok(signed.epoch)
 }
 
@@ -125,10 +134,17 @@ pub async fn outside(
     config: &Config,
     before: u64,
     over: u64,
+    lost: CopyLost,
 ) -> anyhow::Result<Signed> {
     let Some(dir) = &config.trail.copy else {
         return Ok(Signed::default());
     };
+    if !lost.copy_lost && !dir.join(NEWEST).is_file() && signed_as(pool).await?.is_some() {
+        bail!(
+            "trail.copy: {} holds no checkpoint, and this trail has some: mount the folder, or copy it back. Without it numbers may be signed a second time; if it is lost for good, say so with --copy-lost",
+            dir.display()
+        );
+    }
     let trusted = trusted(pool, config).await?;
     Signed::read(dir, &trusted, before, over)
         .with_context(|| format!("trail.copy: {}", dir.display()))

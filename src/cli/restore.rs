@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::audit::{Shown, print_report};
+use super::open::{self, CopyLost};
 use super::partial::{Partial, move_aside, part_of, with_end};
-use super::{Exit, Format, open};
+use super::{Exit, Format};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::consent::Hash;
@@ -42,6 +43,8 @@ pub struct Args {
     /// Says that nothing happened after the last event of EVENTS; people are then eligible again
     #[arg(long, requires = "replay")]
     complete: bool,
+    #[command(flatten)]
+    lost: CopyLost,
     /// What happened; it stands in the trail for good, so name no person
     #[arg(long, default_value = "a backup was restored")]
     reason: String,
@@ -167,7 +170,7 @@ async fn is_whole(pool: &Pool, config: &Config) -> anyhow::Result<bool> {
 
 /// Begins the epoch of the restored database, and catches up if that is asked for.
 async fn begin(args: &Args, pool: &Pool, config: &Config) -> anyhow::Result<Exit> {
-    let signed = open::newest_epoch(pool, config).await?;
+    let signed = open::newest_epoch(pool, config, args.lost).await?;
     let now = Clock::System.now();
     let window = epoch::begin(pool, args.reason.trim(), signed, now).await?;
     eprintln!("epoch {} begins after event {}", window.epoch, window.size);
@@ -186,7 +189,7 @@ async fn catch_up(args: &Args, pool: &Pool, config: &Config) -> anyhow::Result<E
     let Some(lost) = window(pool).await? else {
         bail!("nothing is lost: no restore waits for its events");
     };
-    let signed = open::outside(pool, config, lost.epoch, lost.size).await?;
+    let signed = open::outside(pool, config, lost.epoch, lost.size, args.lost).await?;
     let told = tell(path, pool, config, &lost, &signed).await?;
     let flows = open::flows(pool, config).await?;
     let done = replay(&flows, &lost, &told).await?;

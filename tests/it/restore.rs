@@ -847,3 +847,37 @@ async fn postgres_is_backed_up_by_its_own_tools() {
     assert_eq!(done.code, Some(2), "{}", done.stdout);
     assert!(done.stderr.contains("--in-place"), "{}", done.stderr);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_that_are_not_mounted_are_missed() {
+    let mut lost = Lost::new(Db::Sqlite).await;
+    assert_eq!(lost.restore(&[]).await.code, Some(0));
+    let daemon = lost.home.start().await;
+    lost.ask(&daemon, "in-epoch-2").await;
+    lost.stop(daemon).await;
+    // An empty folder, as a place where nothing is mounted.
+    let copies = lost.home.dir.path().join("checkpoints");
+    let aside = copies.with_extension("aside");
+    fs::rename(&copies, &aside).expect("moved");
+    fs::create_dir(&copies).expect("a folder");
+    let before = lost.home.count("select epoch from trail_head").await;
+    let refused = lost.restore(&[]).await;
+    assert_eq!(refused.code, Some(2), "{}", refused.stdout);
+    for word in ["trail.copy", "--copy-lost"] {
+        assert!(refused.stderr.contains(word), "{}", refused.stderr);
+    }
+    assert_eq!(
+        lost.home.count("select epoch from trail_head").await,
+        before
+    );
+    // Back in its place, the next epoch is one that was never signed.
+    fs::remove_dir(&copies).expect("it is empty");
+    fs::rename(&aside, &copies).expect("moved");
+    assert_eq!(lost.restore(&[]).await.code, Some(0));
+    let epoch = lost.home.count("select epoch from trail_head").await;
+    assert_eq!((before, epoch), (2, 3));
+    // Whoever has lost them for good may go on.
+    fs::rename(&copies, &aside).expect("moved");
+    let done = lost.restore(&["--copy-lost"]).await;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+}

@@ -6,7 +6,8 @@ mod verify;
 use anyhow::bail;
 use clap::Subcommand;
 
-use super::{Exit, Source, open};
+use super::open::{self, CopyLost};
+use super::{Exit, Source};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::flow::epoch;
@@ -38,6 +39,8 @@ pub enum Command {
         /// else ever is, for nobody can tell who left
         #[arg(long, value_name = "SINCE/UNTIL", conflicts_with = "reason")]
         accept_window: Option<Interval>,
+        #[command(flatten)]
+        lost: CopyLost,
     },
 }
 
@@ -62,10 +65,10 @@ pub async fn run(command: Command, source: &Source) -> anyhow::Result<Exit> {
             accept_window: Some(named),
             ..
         } => accept_window(named, &source.load()?).await,
-        Command::Epoch { reason, .. } => {
+        Command::Epoch { reason, lost, .. } => {
             let config = source.load()?;
             let pool = open::pool(&config).await?;
-            let signed = open::newest_epoch(&pool, &config).await?;
+            let signed = open::newest_epoch(&pool, &config, lost).await?;
             let reason = reason.unwrap_or_default();
             let now = Clock::System.now();
             let window = epoch::begin(&pool, reason.trim(), signed, now).await?;
