@@ -1,4 +1,5 @@
-//! What time ends: links, the memory of requests, network facts; and what waits for a time that a clock made up.
+//! What time ends: links, the memory of requests, network facts; what waits for a time that a clock made up, and what
+//! was set aside and is answered.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use super::repeat;
 use crate::domain::delivery::retry::longest_wait;
 use crate::flow::Flows;
 use crate::flow::expire::expire;
+use crate::flow::quarantine::release_answered;
 use crate::flow::retention::erase_network;
 use crate::store::Error;
 
@@ -36,7 +38,8 @@ pub async fn step(flows: &Flows) -> Result<bool, Error> {
     }
     let erased = erase_network(flows).await?;
     let brought = bring_forward(flows).await?;
-    Ok(expired > 0 || forgotten > 0 || erased > 0 || brought > 0)
+    let released = release_answered(flows).await?;
+    Ok(expired > 0 || forgotten > 0 || erased > 0 || brought > 0 || released > 0)
 }
 
 /// Makes mails due that wait longer than any mail does: they were put off by a clock that has been set back since.

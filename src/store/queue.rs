@@ -138,6 +138,19 @@ impl Tx {
         rows.into_iter().map(Message::read).collect()
     }
 
+    /// Returns confirmation mails that are set aside though somebody confirmed by their links, and nothing is left to ask.
+    pub async fn answered_aside(&mut self, limit: i64) -> Result<Vec<MessageId>, Error> {
+        const SQL: &str = "select id from message where state = 'quarantined' and kind = 'confirmation'
+              and exists (select state from signup_list where signup = message.signup and state = 'confirmed')
+              and not exists (select state from signup_list where signup = message.signup and state = 'open')
+            order by created_at limit $1";
+        let rows: Vec<(Uuid,)> = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(limit)
+            .fetch_all(conn)
+            .await?);
+        Ok(rows.into_iter().map(|(id,)| MessageId(id)).collect())
+    }
+
     /// Queues a mail that is set aside, as if none of its claims had been lost; none if it is not.
     pub async fn requeue(&mut self, id: MessageId) -> Result<Option<Message>, Error> {
         const SQL: &str = "update message set state = 'queued', lost = 0

@@ -30,7 +30,12 @@ const GROWING: [&str; 14] = [
 ];
 
 /// Indexes that hold only what waits, and may be read from one end.
-const WAITING: [&str; 3] = ["message_due", "message_leased", "event_unsequenced"];
+const WAITING: [&str; 4] = [
+    "message_due",
+    "message_leased",
+    "message_quarantined",
+    "event_unsequenced",
+];
 
 /// What begins so ends with the first row, which stands at one end of the table.
 const FIRST: &str = "select epoch, size, note, signed_at, stamp from checkpoint\n            order by epoch desc, size desc, signed_at desc limit 1";

@@ -18,7 +18,7 @@ use confirmd::trail::note::{Checkpoint, Signer, Verifier};
 use serde_json::{Value, json};
 
 use crate::delivery::QUICK;
-use crate::delivery::claims::end_leases;
+use crate::delivery::claims::{claimed, end_leases};
 use crate::support::app::{Db, LISTS, TestApp, both, signup};
 use crate::support::http::{Response, send};
 use crate::support::links::without_styles;
@@ -355,6 +355,50 @@ both!(a_yes_to_a_copy_whose_process_died_has_its_mail, |db| {
         app.pass(HOURS);
         assert_eq!(app.deliver().await, 0);
     }
+});
+
+both!(a_yes_to_a_mail_that_was_set_aside_has_its_mail, |db| {
+    let app = TestApp::with(db, LISTS, QUICK).await;
+    app.peer.at(Point::Dot, Act::Kept(Box::new(Act::Silence)));
+    let signup = app.sign_up("anna@example.org", &["weekly", "offers"]).await;
+    let died = async {
+        let kept = |seen: &Seen| !seen.mails.is_empty();
+        app.peer.until("the relay has it", kept).await;
+    };
+    tokio::select! {
+        _ = app.deliver() => panic!("nothing answers"),
+        () = died => {}
+    }
+    for _ in 0..2 {
+        end_leases(&app).await;
+        assert_eq!(claimed(&app, 10).await.jobs.len(), 1);
+    }
+    end_leases(&app).await;
+    app.peer.script(|_| None);
+    let aside = async || {
+        app.deliver().await;
+        app.sweep().await;
+        app.deliver().await;
+        app.sql("select state from message").await
+    };
+    assert_eq!(aside().await, ["quarantined"]);
+    let mail = app.mailbox("anna@example.org").pop().unwrap();
+    let press = async |list| assert_eq!(app.press(&mail.confirm(), list).await.status, 200);
+    press("list=weekly").await;
+    // It would be sent again for the other list.
+    assert_eq!(aside().await, ["quarantined"]);
+    press("list=offers").await;
+    assert_eq!(aside().await, ["unknown"]);
+    assert_eq!(app.mailbox("anna@example.org").len(), 1);
+    assert_eq!(
+        app.outcome(&signup).await,
+        "sent offers=confirmed weekly=confirmed"
+    );
+    checkpoint(&app).await;
+    let answer = fetch(&app, &subscriber(&app).await, "").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let checked = check(&answer.body).expect("nothing is wrong with it");
+    assert_eq!(checked.len(), 2);
 });
 
 /// Every place in a document, as a JSON pointer.
