@@ -117,27 +117,31 @@ pub fn confirm(standing: Standing, now: Timestamp) -> Confirm {
     }
 }
 
-/// What pressing "no" does for one list.
+/// What pressing "no" does for one list; neither where it had been declined, or has ended otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refuse {
+pub struct Refuse {
     /// The list of the signup is declined.
-    Decline,
-    /// It was confirmed: the subscription ends.
-    Unsubscribe,
-    /// It had been declined, or has ended otherwise; nothing changes.
-    Nothing,
+    pub declines: bool,
+    /// The subscription ends, by whichever signup it was confirmed.
+    pub leaves: bool,
 }
 
 /// Decides what pressing "no" does for one list. The link never expires.
 pub fn refuse(standing: Standing) -> Refuse {
-    match standing.list {
-        ListState::Open | ListState::Undeliverable => Refuse::Decline,
-        ListState::Confirmed | ListState::AlreadyConfirmed => {
-            match subscription::step(standing.subscription, Move::Unsubscribe) {
-                Step::To(_) if standing.subscription.is_some() => Refuse::Unsubscribe,
-                _ => Refuse::Nothing,
-            }
-        }
-        _ => Refuse::Nothing,
+    use ListState::*;
+    let can_leave = |state| {
+        let step = subscription::step(Some(state), Move::Unsubscribe);
+        matches!(step, Step::To(_))
+    };
+    Refuse {
+        declines: matches!(standing.list, Open | Undeliverable),
+        leaves: standing
+            .subscription
+            .is_some_and(|state| match standing.list {
+                Erased => false,
+                // What it confirmed itself ends also where mail bounces or the time is over.
+                Confirmed | AlreadyConfirmed => can_leave(state),
+                _ => state.is_subscribed(),
+            }),
     }
 }

@@ -1,4 +1,4 @@
-//! Somebody presses "no" on a confirmation mail: what is open is declined, what was confirmed by it ends.
+//! Somebody presses "no" on a confirmation mail: what is open is declined, and what was confirmed, by it or another, ends.
 
 use std::sync::Arc;
 
@@ -8,11 +8,10 @@ use super::work::Work;
 use crate::domain::event::EventKind;
 use crate::domain::id::SignupId;
 use crate::domain::list::ListId;
-use crate::domain::signup::{Decline, ListState, Refuse, refuse};
+use crate::domain::signup::{Decline, ListState, refuse};
 use crate::domain::subscription::Move;
 use crate::domain::time::Timestamp;
 use crate::store::signup::Signup;
-use crate::store::subscriber::Subscription;
 use crate::store::{Error, Tx};
 
 /// What was pressed.
@@ -93,19 +92,13 @@ fn say_no(
     outcome: &mut Outcome,
 ) {
     for list in work.lists(signup.id).to_vec() {
-        match refuse(work.standing(signup, &list)) {
-            Refuse::Nothing => {}
-            Refuse::Decline => {
-                work.end_list(signup.id, &list.list, ListState::Declined, Some(how), now);
-                outcome.declined.push(list.list);
-            }
-            Refuse::Unsubscribe => {
-                let Some(old) = work.subscription(signup.subscriber, &list.list).cloned() else {
-                    continue;
-                };
-                leave(flows, work, signup, old, how, now);
-                outcome.unsubscribed.push(list.list);
-            }
+        let refused = refuse(work.standing(signup, &list));
+        if refused.declines {
+            work.end_list(signup.id, &list.list, ListState::Declined, Some(how), now);
+            outcome.declined.push(list.list.clone());
+        }
+        if refused.leaves {
+            outcome.unsubscribed.push(list.list);
         }
     }
     if !outcome.declined.is_empty() {
@@ -117,6 +110,10 @@ fn say_no(
             .with("how", how.as_str())
             .with("lists", names);
         work.events.push(event);
+    }
+    // Last: a consent record says of a list what its last event says.
+    for list in &outcome.unsubscribed {
+        leave(flows, work, signup, list, how, now);
     }
     // "That was not me" counts also after a plain "no" or the link's end; pressed again, it finds its hold and changes
     // nothing.
@@ -139,10 +136,13 @@ fn leave(
     flows: &Flows,
     work: &mut Work,
     signup: &Signup,
-    old: Subscription,
+    list: &ListId,
     how: Decline,
     now: Timestamp,
 ) {
+    let Some(old) = work.subscription(signup.subscriber, list).cloned() else {
+        return;
+    };
     let sender = signup.sender.clone();
     work.move_subscription(flows, now, Move::Unsubscribe, old, |mut event| {
         event.sender = Some(sender);

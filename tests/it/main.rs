@@ -6,6 +6,7 @@ mod api;
 mod audit;
 mod checkpoints;
 mod config;
+mod decline;
 mod delivery;
 mod demo;
 mod dependencies;

@@ -167,6 +167,21 @@ async fn weekly(app: &TestApp, subscriber: &str) -> Value {
     answer.json()
 }
 
+both!(no_to_an_older_mail_is_recorded_as_a_withdrawal, |db| {
+    let app = TestApp::start(db).await;
+    let older = app.mail_for("anna@example.org", &["weekly"]).await;
+    app.pass(HOURS);
+    app.subscribe("anna@example.org", &["weekly"]).await;
+    app.pass(HOURS);
+    assert_eq!(app.one_click(&older.decline()).await.status, 200);
+    checkpoint(&app).await;
+    let file = weekly(&app, &subscriber(&app).await).await;
+    check(&file.to_string()).unwrap();
+    let record = &file["records"][0];
+    assert_eq!(record["status"], "dpv:ConsentWithdrawn");
+    assert_eq!(record["storage"]["retention"]["until"], "2029-12-31");
+});
+
 both!(a_record_shows_who_agreed_to_what_when_and_how, |db| {
     let (app, subscriber) = anna(db).await;
     let answer = fetch(&app, &subscriber, "").await;

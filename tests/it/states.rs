@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use confirmd::domain::eligibility::{Standing, eligible};
+use confirmd::domain::signup::{self, ListState, refuse};
 use confirmd::domain::subscription::{
     Move, State, Step, makes_older_signups_ineffective as raises, step,
 };
@@ -126,6 +127,35 @@ fn every_cell_is_what_the_code_decides() {
 fn leaving_and_objecting_raise_the_counter_and_nothing_else_does() {
     let raising: Vec<_> = State::ALL.into_iter().filter(|to| raises(*to)).collect();
     assert_eq!(raising, [State::Unsubscribed, State::Objected]);
+}
+
+#[test]
+fn a_no_ends_what_is_confirmed_whatever_became_of_its_own_signup() {
+    for list in ListState::ALL {
+        for subscription in std::iter::once(None).chain(State::ALL.map(Some)) {
+            let refused = refuse(signup::Standing {
+                list,
+                expires: None,
+                counter_then: 0,
+                counter_now: 1,
+                subscription,
+            });
+            let waits = matches!(list, ListState::Open | ListState::Undeliverable);
+            let by_it = matches!(list, ListState::Confirmed | ListState::AlreadyConfirmed);
+            let leaves = match subscription {
+                _ if list == ListState::Erased => false,
+                Some(State::Confirmed | State::Attested) => true,
+                Some(State::Undeliverable | State::Lapsed | State::Unproven) => by_it,
+                Some(State::Unsubscribed | State::Objected) | None => false,
+            };
+            let expected = (waits, leaves);
+            assert_eq!(
+                (refused.declines, refused.leaves),
+                expected,
+                "{list:?}, {subscription:?}"
+            );
+        }
+    }
 }
 
 /// A subscription in a planted state, whose counter is 5, with a live confirm link and its unsubscribe link.

@@ -10,7 +10,7 @@ use axum::response::Response;
 use super::{Link, done, face, failed, is_one_click, page};
 use crate::domain::id::SignupId;
 use crate::domain::list::ListId;
-use crate::domain::signup::{Decline, ListState, Refuse};
+use crate::domain::signup::{Decline, ListState};
 use crate::flow::decline::{Press, Wish};
 use crate::flow::view::{self, SignupView};
 use crate::http::App;
@@ -29,8 +29,8 @@ pub async fn show(
         Ok(None) => return unknown(&app, &headers),
         Err(error) => return failed(&app, &error, &headers),
     };
-    let of = |what: Refuse| titles(&view, |list| list.refuse == what);
-    let (open, subscribed) = (of(Refuse::Decline), of(Refuse::Unsubscribe));
+    let subscribed = titles(&view, |list| list.refuse.leaves);
+    let open = titles(&view, |list| list.refuse.declines && !list.refuse.leaves);
     let Some(first) = view.lists.first() else {
         return unknown(&app, &headers);
     };
@@ -128,16 +128,19 @@ fn result(
     let Some(first) = view.lists.first() else {
         return page(app, StatusCode::OK, &view.signup.locale, &gone());
     };
-    let named = |names: &[ListId]| titles(view, |list| names.contains(&list.row.list));
+    let left_here = |list: &view::ListView| left.contains(&list.row.list);
     let declined = match outcome {
-        Declined::Done => named(declined),
+        // Whoever left is told that, which says more.
+        Declined::Done => titles(view, |list| {
+            declined.contains(&list.row.list) && !left_here(list)
+        }),
         _ => titles(view, stays_declined),
     };
     let content = DeclinedPage {
         sender: face(&first.facts.sender),
         outcome,
         declined,
-        unsubscribed: named(left),
+        unsubscribed: titles(view, left_here),
         hold: view.held_until.map(|until| Hold {
             until,
             everywhere: view.held_everywhere,
