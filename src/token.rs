@@ -64,7 +64,7 @@ impl Purpose {
         }
     }
 
-    /// Tells whether a link of this purpose only ever takes consent away.
+    /// Tells whether leaving is what a link of this purpose is for.
     fn only_leaves(self) -> bool {
         matches!(self, Purpose::Decline | Purpose::Unsubscribe)
     }
@@ -187,6 +187,12 @@ impl LinkKeys {
         self.signing
     }
 
+    /// Tells whether the links of a key may do nothing but leave.
+    pub fn only_leave(&self, key: KeyId) -> bool {
+        let key = self.keys.get(&key);
+        key.is_none_or(|key| key.state == KeyState::UnsubscribeOnly)
+    }
+
     /// Makes the token of a link, signed with a key of this installation; none if the key is not here.
     pub fn sign(
         &self,
@@ -227,7 +233,7 @@ impl LinkKeys {
         if bytes[0] != VERSION || bytes[5] != purpose.byte() {
             return Err(InvalidToken);
         }
-        if key.state == KeyState::UnsubscribeOnly && !purpose.only_leaves() {
+        if self.only_leave(id) && !purpose.only_leaves() {
             return Err(InvalidToken);
         }
         key.mac(purpose, &bytes[..SIGNED])

@@ -195,8 +195,8 @@ pub struct DeclinedPage {
     pub unsubscribed: Vec<String>,
     /// The hold on confirmation mails, where there is one.
     pub hold: Option<Hold>,
-    /// Where the buttons of the hold go (POST).
-    pub action: String,
+    /// Where the buttons of the hold go (POST); none where this link may not change it.
+    pub action: Option<String>,
     /// The page where one signs up.
     pub signup_url: Option<String>,
 }

@@ -17,8 +17,8 @@ use uuid::Uuid;
 use crate::support::app::{TestApp, both, path};
 use crate::support::http::{Connection, Response};
 use crate::support::links::{
-    assert_page, forged, fresh, leave_link, put_in_force, receipt_link, subscribed, unknown, with,
-    without_styles,
+    assert_page, buttons, forged, fresh, leave_link, put_in_force, read, receipt_link, subscribed,
+    unknown, with, without_styles,
 };
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -459,6 +459,39 @@ both!(links_outlive_their_key, |db| {
         format!("{a} unsubscribe-only"),
     ];
     assert_eq!(keys, told);
+});
+
+both!(a_link_of_a_compromised_key_moves_no_hold, |db| {
+    let app = TestApp::start(db).await;
+    let (pool, dir) = (&app.flows.pool, app.dir.path().join("keys"));
+    let first = app.flows.keys().links.signing().to_string();
+    let [_, held] = fresh(&app, "held@example.org", &["weekly"]).await;
+    app.press(&held, "reason=not_me").await;
+    let [_, open] = fresh(&app, "open@example.org", &["weekly"]).await;
+    let now = app.clock.now();
+    let second = keyring::add(pool, &dir, store::keyring::Purpose::Links, now).await;
+    let second = second.expect("a key").id;
+    let done = keyring::activate(pool, &dir, &second, now).await;
+    done.expect("it is there");
+    let done = keyring::compromise(pool, &dir, &first, now).await;
+    done.expect("another one signs");
+    reload_keys(&app).await;
+
+    let before = app.dump().await;
+    for link in [&held, &open] {
+        let page = app.open(link).await;
+        for form in ["hold=lift", "hold=all"] {
+            assert_eq!(read(&app.press(link, form).await), read(&page), "{form}");
+            assert_eq!(app.dump().await, before, "{form}");
+        }
+    }
+    // What it cannot do, it does not offer; that mails are held is said.
+    let page = app.open(&held).await;
+    assert!(read(&page).contains("Until "), "{}", read(&page));
+    assert!(buttons(&page).is_empty(), "{}", read(&page));
+    // Leaving is what it still does.
+    assert_eq!(app.press(&open, "reason=not_me").await.status, 200);
+    assert_eq!(app.event_counts().await["signup.declined"], 2);
 });
 
 both!(an_unsubscribe_link_of_a_rotated_key_works_for_years, |db| {

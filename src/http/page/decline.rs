@@ -19,12 +19,8 @@ use crate::template::{DeclinePage, Declined, DeclinedPage, Ended, EndedPage, Hol
 use crate::token::Purpose;
 
 /// Shows what a no would do. Changes nothing.
-pub async fn show(
-    State(app): State<Arc<App>>,
-    Link { claims, token }: Link,
-    headers: HeaderMap,
-) -> Response {
-    let view = match view::signup(&app.flows, SignupId(claims.subject)).await {
+pub async fn show(State(app): State<Arc<App>>, link: Link, headers: HeaderMap) -> Response {
+    let view = match view::signup(&app.flows, SignupId(link.claims.subject)).await {
         Ok(Some(view)) => view,
         Ok(None) => return unknown(&app, &headers),
         Err(error) => return failed(&app, &error, &headers),
@@ -35,14 +31,14 @@ pub async fn show(
         return unknown(&app, &headers);
     };
     if open.is_empty() && subscribed.is_empty() {
-        return result(&app, &token, &view, already(&view), &[], &[]);
+        return result(&app, &link, &view, already(&view), &[], &[]);
     }
     let content = DeclinePage {
         sender: face(&first.facts.sender),
         open,
         subscribed,
         hold: app.flows.settings.limits.hold.as_secs(),
-        action: format!("{}{token}", Purpose::Decline.path()),
+        action: action(&link),
     };
     page(&app, StatusCode::OK, &view.signup.locale, &content)
 }
@@ -51,13 +47,17 @@ pub async fn show(
 /// `hold=all`; everything else is the mail program's own press.
 pub async fn press(
     State(app): State<Arc<App>>,
-    Link { claims, token }: Link,
+    link: Link,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let wish = wish(&lenient(body).await.bytes);
+    let leaves = matches!(wish, Wish::Refuse(_));
+    if !leaves && !may_change_holds(&app, &link) {
+        return show(State(app), link, headers).await;
+    }
     let press = Press {
-        signup: SignupId(claims.subject),
+        signup: SignupId(link.claims.subject),
         wish,
     };
     let outcome = match app.declines.pass(press).await {
@@ -79,7 +79,16 @@ pub async fn press(
         Wish::Refuse(_) => already(&view),
     };
     let (declined, left) = (&outcome.declined, &outcome.unsubscribed);
-    result(&app, &token, &view, said, declined, left)
+    result(&app, &link, &view, said, declined, left)
+}
+
+fn action(link: &Link) -> String {
+    format!("{}{}", Purpose::Decline.path(), link.token)
+}
+
+/// Whoever has a compromised key can make this link.
+fn may_change_holds(app: &App, link: &Link) -> bool {
+    !app.flows.keys().links.only_leave(link.claims.key)
 }
 
 fn wish(body: &[u8]) -> Wish {
@@ -119,7 +128,7 @@ fn titles(view: &SignupView, which: impl Fn(&view::ListView) -> bool) -> Vec<Str
 
 fn result(
     app: &App,
-    token: &str,
+    link: &Link,
     view: &SignupView,
     outcome: Declined,
     declined: &[ListId],
@@ -145,7 +154,7 @@ fn result(
             until,
             everywhere: view.held_everywhere,
         }),
-        action: format!("{}{token}", Purpose::Decline.path()),
+        action: may_change_holds(app, link).then(|| action(link)),
         signup_url: view.signup_url(),
     };
     page(app, StatusCode::OK, &view.signup.locale, &content)

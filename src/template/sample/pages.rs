@@ -175,7 +175,7 @@ fn decline_pages() -> Vec<PageSample> {
         declined: titles(&["Weekly news"]),
         unsubscribed: Vec::new(),
         hold: None,
-        action: url("d"),
+        action: Some(url("d")),
         signup_url: Some("https://acme.example/news".to_owned()),
     };
     let held = |everywhere| DeclinedPage {
@@ -185,6 +185,10 @@ fn decline_pages() -> Vec<PageSample> {
         }),
         signup_url: None,
         ..no.clone()
+    };
+    let fixed = DeclinedPage {
+        action: None,
+        ..held(true)
     };
     let left = DeclinedPage {
         declined: Vec::new(),
@@ -204,6 +208,7 @@ fn decline_pages() -> Vec<PageSample> {
         page("open and subscribed", both),
         page("no", no.clone()),
         page("not me", held(false)),
+        page("held, for a link that may only leave", fixed),
         page("left", left),
         page("already", with(Declined::Already, &held(false))),
         page("nothing", with(Declined::Nothing, &empty)),
