@@ -37,6 +37,7 @@ pub fn not_agreed(state: ListState, confirm: Confirm, closed: bool) -> Option<No
     Some(match state {
         ListState::Confirmed => return None,
         ListState::Declined => NotAgreed::Declined,
+        ListState::Expired if confirm == Confirm::Ineffective => NotAgreed::Left,
         ListState::Expired => NotAgreed::Expired,
         ListState::AlreadyConfirmed => NotAgreed::Before,
         ListState::Withheld | ListState::Undeliverable => NotAgreed::NotMailed,

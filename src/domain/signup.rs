@@ -98,7 +98,9 @@ pub enum Confirm {
 pub fn confirm(standing: Standing, now: Timestamp) -> Confirm {
     let effective = standing.counter_then == standing.counter_now;
     match standing.list {
-        ListState::Confirmed | ListState::AlreadyConfirmed if !effective => Confirm::Ineffective,
+        ListState::Confirmed | ListState::AlreadyConfirmed | ListState::Expired if !effective => {
+            Confirm::Ineffective
+        }
         ListState::Confirmed | ListState::AlreadyConfirmed => Confirm::Again,
         ListState::Declined => Confirm::Declined,
         ListState::Expired => Confirm::Expired,

@@ -22,6 +22,8 @@ use crate::store;
 pub enum Outcome {
     /// A new mail is on its way, from this press or from an earlier one.
     OnItsWay(SignupView),
+    /// The mailbox holds such mails: nothing was asked for.
+    Held(SignupView),
     /// Nothing is expired, or nothing of it can be asked for again: the page says what is the case.
     NotPossible(SignupView),
     /// Nothing is known.
@@ -48,10 +50,15 @@ pub async fn again(flows: &Arc<Flows>, id: SignupId) -> Result<Outcome, Error> {
     if expired.is_empty() {
         return Ok(Outcome::NotPossible(view));
     }
+    if view.held_until.is_some() && !flows.is_exempt(view.signup.mailbox) {
+        return Ok(Outcome::Held(view));
+    }
     let asked: BTreeSet<_> = expired.iter().map(|list| &list.row.list).collect();
     let earlier = tx.signups_of(view.signup.subscriber).await?;
-    let waiting = |s: &store::signup::Signup| s.again_of == Some(id) && s.ended_at.is_none();
-    if earlier.iter().any(waiting) {
+    // One that was withheld leaves no mail to use sooner than its list may have one.
+    let recent = now - flows.settings.limits.per_list;
+    let waits = |s: &store::signup::Signup| s.ended_at.is_none() || s.created_at > recent;
+    if earlier.iter().any(|s| s.again_of == Some(id) && waits(s)) {
         return Ok(Outcome::OnItsWay(view));
     }
     let entries = asked

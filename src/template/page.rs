@@ -211,6 +211,8 @@ pub enum Declined {
     Already,
     /// Nothing is open any more.
     Nothing,
+    /// A new mail was asked for, and the hold keeps it back.
+    Held,
     /// The hold was lifted.
     Lifted,
     /// The hold was extended to every sender.

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::support::app::{Db, LISTS, TestApp, both, signup};
 use crate::support::http::send;
+use crate::support::links::{A_LIFE, fresh, press_button, read};
 use crate::support::out;
 use crate::support::peer::{Act, Point};
 
@@ -662,6 +663,72 @@ both!(
                 events["message.sent"]
             ),
             (1000, 994, 6)
+        );
+    }
+);
+
+both!(who_holds_the_mails_gets_no_new_one_and_is_told, |db| {
+    let app = TestApp::start(db).await;
+    let email = "held.again@example.org";
+    let [confirm, no] = fresh(&app, email, &["weekly"]).await;
+    app.pass(A_LIFE);
+    app.sweep().await;
+    app.press(&no, "reason=not_me").await;
+    let before = app.dump().await;
+    let again = format!("{confirm}/again");
+    for _ in 0..3 {
+        let page = app.press(&again, "").await;
+        assert_eq!(page.status, 200);
+        assert!(!read(&page).contains("on its way"), "{}", read(&page));
+        assert!(
+            read(&page).contains("Acme B.V. sends no mail"),
+            "{}",
+            read(&page)
+        );
+        assert_eq!(app.dump().await, before, "nothing is written");
+    }
+    // Whoever reads the mailbox lifts the hold there, and is mailed.
+    let page = app.press(&again, "").await;
+    press_button(&app, &page, "Allow these mails again").await;
+    let page = app.press(&again, "").await;
+    assert!(
+        read(&page).contains("A new mail is on its way"),
+        "{}",
+        read(&page)
+    );
+    app.deliver().await;
+    assert_eq!(app.mailbox(email).len(), 2);
+});
+
+both!(
+    a_new_mail_that_was_withheld_is_asked_for_once_in_ten_minutes,
+    |db| {
+        let app = TestApp::start(db).await;
+        let email = "again.and.again@example.org";
+        let [one, _] = fresh(&app, email, &["weekly"]).await;
+        app.pass(11 * MINUTE);
+        let [two, _] = fresh(&app, email, &["weekly"]).await;
+        app.pass(A_LIFE);
+        app.press(&format!("{one}/again"), "").await;
+        app.deliver().await;
+        let again = format!("{two}/again");
+        for _ in 0..3 {
+            let page = app.press(&again, "").await;
+            assert!(
+                read(&page).contains("that mail is the one to use"),
+                "{}",
+                read(&page)
+            );
+            app.deliver().await;
+        }
+        assert_eq!(app.count("signup").await, 4);
+        assert_eq!(reasons(&app).await, ["acme: list_limit [\"weekly\"]"]);
+        app.pass(10 * MINUTE);
+        app.press(&again, "").await;
+        app.deliver().await;
+        assert_eq!(
+            (app.count("signup").await, app.mailbox(email).len()),
+            (5, 4)
         );
     }
 );

@@ -9,7 +9,7 @@ use crate::support::app::{Db, TestApp, both, path, signup};
 use crate::support::http::{Response, send};
 use crate::support::links::{
     A_LIFE, BY_LINK, MORE, asked, assert_page, buttons, erase, every_link, forged, fresh,
-    leave_link, press_button, put_in_force, read, subscribed, unknown, with,
+    leave_link, press_button, put_in_force, read, receipt_of, subscribed, unknown, with,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -573,6 +573,24 @@ both!(
         );
     }
 );
+
+both!(what_an_old_link_says_does_not_wait_for_the_sweep, |db| {
+    let app = TestApp::start(db).await;
+    let email = "left@example.org";
+    let [old, _] = fresh(&app, email, &["weekly"]).await;
+    app.pass(HOUR);
+    let leave = subscribed(&app, email, &["weekly"]).await;
+    app.press(&leave, "by=page").await;
+    let receipt = receipt_of(&app, &old);
+    let open = [read(&app.open(&old).await), read(&app.open(&receipt).await)];
+    assert!(open[0].contains("This link no longer works"), "{}", open[0]);
+    app.pass(A_LIFE);
+    assert_eq!(read(&app.open(&old).await), open[0]);
+    app.sweep().await;
+    assert_eq!(read(&app.open(&old).await), open[0]);
+    assert_eq!(read(&app.open(&receipt).await), open[1]);
+    assert_eq!(read(&app.press(&format!("{old}/again"), "").await), open[0]);
+});
 
 both!(a_form_confirms_what_it_names, |db| {
     let app = TestApp::start(db).await;

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 
-use super::{Link, failed, is_one_click, link, page};
+use super::{Link, decline, failed, is_one_click, link, page};
 use crate::domain::consent::Network;
 use crate::domain::frequency::Frequency;
 use crate::domain::id::SignupId;
@@ -21,8 +21,8 @@ use crate::http::App;
 use crate::http::body::{lenient, pairs};
 use crate::http::network::From;
 use crate::template::{
-    ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, Ended, EndedPage, ListFace, OtherList,
-    OtherState,
+    ConfirmPage, Confirmed, ConfirmedList, ConfirmedPage, Declined, Ended, EndedPage, ListFace,
+    OtherList, OtherState,
 };
 use crate::token::{Claims, Purpose};
 
@@ -89,6 +89,11 @@ pub async fn again(
     match ask_again::again(&app.flows, SignupId(claims.subject)).await {
         Ok(ask_again::Outcome::OnItsWay(view)) => {
             ended(&app, StatusCode::OK, &view, Ended::Mailed, None)
+        }
+        // The link proves the mailbox: its owner may lift the hold here.
+        Ok(ask_again::Outcome::Held(view)) => {
+            let action = Some(decline_url(&app, &view));
+            decline::result(&app, action, &view, Declined::Held, &[], &[])
         }
         Ok(ask_again::Outcome::NotPossible(view)) => as_it_stands(&app, &token, &view, &[]),
         Ok(ask_again::Outcome::Unknown) => unknown(&app, &headers),

@@ -31,7 +31,14 @@ pub async fn show(State(app): State<Arc<App>>, link: Link, headers: HeaderMap) -
         return unknown(&app, &headers);
     };
     if open.is_empty() && subscribed.is_empty() {
-        return result(&app, &link, &view, already(&view), &[], &[]);
+        return result(
+            &app,
+            hold_action(&app, &link),
+            &view,
+            already(&view),
+            &[],
+            &[],
+        );
     }
     let content = DeclinePage {
         sender: face(&first.facts.sender),
@@ -53,7 +60,7 @@ pub async fn press(
 ) -> Response {
     let wish = wish(&lenient(body).await.bytes);
     let leaves = matches!(wish, Wish::Refuse(_));
-    if !leaves && !may_change_holds(&app, &link) {
+    if !leaves && hold_action(&app, &link).is_none() {
         return show(State(app), link, headers).await;
     }
     let press = Press {
@@ -79,16 +86,18 @@ pub async fn press(
         Wish::Refuse(_) => already(&view),
     };
     let (declined, left) = (&outcome.declined, &outcome.unsubscribed);
-    result(&app, &link, &view, said, declined, left)
+    let action = hold_action(&app, &link);
+    result(&app, action, &view, said, declined, left)
 }
 
 fn action(link: &Link) -> String {
     format!("{}{}", Purpose::Decline.path(), link.token)
 }
 
-/// Whoever has a compromised key can make this link.
-fn may_change_holds(app: &App, link: &Link) -> bool {
-    !app.flows.keys().links.only_leave(link.claims.key)
+/// Where a hold can be changed; nowhere by a link that whoever has a compromised key could have made.
+fn hold_action(app: &App, link: &Link) -> Option<String> {
+    let only_leaves = app.flows.keys().links.only_leave(link.claims.key);
+    (!only_leaves).then(|| action(link))
 }
 
 fn wish(body: &[u8]) -> Wish {
@@ -126,9 +135,10 @@ fn titles(view: &SignupView, which: impl Fn(&view::ListView) -> bool) -> Vec<Str
         .collect()
 }
 
-fn result(
+/// Says what was done, and what is held; `action` is where the buttons of a hold go.
+pub(super) fn result(
     app: &App,
-    link: &Link,
+    action: Option<String>,
     view: &SignupView,
     outcome: Declined,
     declined: &[ListId],
@@ -154,7 +164,7 @@ fn result(
             until,
             everywhere: view.held_everywhere,
         }),
-        action: may_change_holds(app, link).then(|| action(link)),
+        action,
         signup_url: view.signup_url(),
     };
     page(app, StatusCode::OK, &view.signup.locale, &content)

@@ -190,6 +190,11 @@ fn decline_pages() -> Vec<PageSample> {
         action: None,
         ..held(true)
     };
+    let kept_back = DeclinedPage {
+        outcome: Declined::Held,
+        declined: Vec::new(),
+        ..held(false)
+    };
     let left = DeclinedPage {
         declined: Vec::new(),
         unsubscribed: titles(&["Weekly news"]),
@@ -212,6 +217,7 @@ fn decline_pages() -> Vec<PageSample> {
         page("left", left),
         page("already", with(Declined::Already, &held(false))),
         page("nothing", with(Declined::Nothing, &empty)),
+        page("held", kept_back),
         page("lifted", with(Declined::Lifted, &empty)),
         page("extended", with(Declined::Extended, &held(true))),
     ]
