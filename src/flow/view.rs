@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::work::Work;
 use super::{Flows, InForce};
+use crate::domain::delivery::MessageKind;
 use crate::domain::id::{SignupId, SubscriptionId};
-use crate::domain::list::Facts;
+use crate::domain::list::{ConfirmBy, Facts, ListId};
 use crate::domain::signup::{Confirm, ListState, Refuse, confirm, refuse};
 use crate::domain::subscription::State;
 use crate::domain::time::Timestamp;
@@ -87,6 +88,32 @@ pub async fn signup(flows: &Flows, id: SignupId) -> Result<Option<SignupView>, s
     let mut work = Work::read_signups(flows, &mut tx, &[id]).await?;
     work.read_ledgers(&mut tx).await?;
     Ok(look(&work, id, &flows.in_force(), flows.clock.now()))
+}
+
+/// Returns the list that opening the confirm link confirms: the only one that the mail asked for, if it chose so.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn confirmed_by_link(
+    flows: &Flows,
+    view: &SignupView,
+) -> Result<Option<ListId>, super::Error> {
+    let chose = |list: &&ListView| list.facts.list.confirm == ConfirmBy::Link;
+    if !view.lists.iter().any(|list| chose(&list)) {
+        return Ok(None);
+    }
+    let mut tx = flows.pool.read().await?;
+    let mails = tx.messages_to(view.signup.subscriber).await?;
+    // What became of the lists since does not change what the mail said.
+    let mut asked = mails.iter().filter(|mail| {
+        mail.kind == MessageKind::Confirmation && mail.signup == Some(view.signup.id)
+    });
+    let Some([only]) = asked.next().map(|mail| mail.lists.as_slice()) else {
+        return Ok(None);
+    };
+    let mut lists = view.lists.iter().filter(chose);
+    let list = lists.find(|list| list.row.list == only.list);
+    Ok(list.map(|list| list.row.list.clone()))
 }
 
 /// Returns a signup as its links show it, from rows that were read.

@@ -574,6 +574,41 @@ both!(
     }
 );
 
+both!(a_link_does_what_its_mail_said_it_does, |db| {
+    let app = TestApp::with(db, &with(&[BY_LINK]), "").await;
+    // On one of two lists already: the mail asks for the other alone.
+    subscribed(&app, "anna@example.org", &["weekly"]).await;
+    let [link, _] = fresh(&app, "anna@example.org", &["weekly", "instant"]).await;
+    let mail = app.mailbox("anna@example.org").pop().expect("a mail");
+    assert!(mail.text.contains("at once"), "{}", mail.text);
+    let before = app.dump().await;
+    let head = send(app.addr, "HEAD", path(&link), &[], b"").await;
+    assert_eq!((head.status, app.dump().await == before), (200, true));
+    let page = read(&app.open(&link).await);
+    assert!(page.contains("Done. You are subscribed."), "{page}");
+    let counts = app.event_counts().await;
+    assert_eq!(counts["subscription.confirmed"], 2);
+
+    // On one of two since the mail: it spoke of a button.
+    let [link, _] = fresh(&app, "bert@example.org", &["weekly", "instant"]).await;
+    let mail = app.mailbox("bert@example.org").pop().expect("a mail");
+    assert!(mail.text.contains("press the button"), "{}", mail.text);
+    app.pass(HOUR);
+    subscribed(&app, "bert@example.org", &["weekly"]).await;
+    app.press(&link, "list=weekly").await;
+    let states = app
+        .sql("select state from signup_list order by state")
+        .await;
+    assert!(
+        states.contains(&"already_confirmed".to_owned()),
+        "{states:?}"
+    );
+    let before = app.dump().await;
+    let page = app.open(&link).await;
+    assert_eq!(buttons(&page).len(), 1, "{}", read(&page));
+    assert_eq!(app.dump().await, before);
+});
+
 both!(what_an_old_link_says_does_not_wait_for_the_sweep, |db| {
     let app = TestApp::start(db).await;
     let email = "left@example.org";

@@ -26,7 +26,7 @@ use crate::template::{
 };
 use crate::token::{Claims, Purpose};
 
-/// Shows the signup as it stands. Changes nothing, unless its only list lets the link itself confirm.
+/// Shows the signup as it stands. Changes nothing, unless the only list of its mail lets the link itself confirm.
 pub async fn show(
     State(app): State<Arc<App>>,
     Link { claims, token }: Link,
@@ -40,14 +40,15 @@ pub async fn show(
         Ok(None) => return unknown(&app, &headers),
         Err(error) => return failed(&app, &error, &headers),
     };
-    let mut offered = view.offered();
-    let by_link = match (offered.next(), offered.next()) {
-        (Some(only), None) => only.facts.list.confirm == ConfirmBy::Link,
-        _ => false,
-    };
-    if by_link && method == Method::GET {
-        let (choice, by) = (Choice::Only, ConfirmBy::Link);
-        return confirm(&app, &token, (claims, network), choice, by, &headers).await;
+    if method == Method::GET {
+        match view::confirmed_by_link(&app.flows, &view).await {
+            Ok(None) => {}
+            Ok(Some(list)) => {
+                let (choice, by) = (Choice::Lists([list].into()), ConfirmBy::Link);
+                return confirm(&app, &token, (claims, network), choice, by, &headers).await;
+            }
+            Err(error) => return failed(&app, &error, &headers),
+        }
     }
     as_it_stands(&app, &token, &view, &[])
 }
