@@ -478,7 +478,7 @@ fn a_confirmation_mail_is_small_and_says_all_it_must() {
                 "23 November 2026 at 10:05 (Europe/Amsterdam)",
                 "until 30 November 2026 at 10:05 (Europe/Amsterdam)",
                 "do nothing",
-                "deleted",
+                "your data are not used for mailing",
                 "https://lists.acme.example/c/",
                 "https://lists.acme.example/d/",
             ] {
