@@ -139,7 +139,7 @@ pub async fn receipt(flows: &Flows, id: SignupId) -> Result<Option<Receipt>, Err
         received_at: signup.consent.at.map(|_| asked),
         again_at: signup.again_of.map(|_| signup.created_at),
         action: signup.consent.action,
-        source: place(&signup.consent.source, &signup.email),
+        source: place(&signup.consent.source),
         mailed: mailed(&tx.messages_to(signup.subscriber).await?, id),
         agreed,
         other,

@@ -433,6 +433,42 @@ both!(a_receipt_knows_which_words_were_shown, |db| {
     says(&page, &format!("as was reported to us\n{WORDS}"));
 });
 
+both!(a_receipt_names_nobody_in_whichever_spelling, |db| {
+    let app = TestApp::start(db).await;
+    let mut body = signup("idn@bücher.example", &["weekly"]);
+    for (n, (source, shown)) in [
+        (
+            "/news?email=idn@bücher.example",
+            "https://acme.example/news",
+        ),
+        (
+            "/news?email=idn%40b%C3%BCcher.example",
+            "https://acme.example/news",
+        ),
+        ("/news#idn@BÜCHER.example", "https://acme.example/news"),
+        ("/for/idn@bücher.example/news", "https://acme.example"),
+        ("/for/idn%2540bu%CC%88cher.example", "https://acme.example"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        app.pass(HOUR * 24);
+        body["consent"]["source"] = format!("https://acme.example{source}")
+            .replace("idn", &format!("idn{n}"))
+            .into();
+        body["email"] = format!("idn{n}@bücher.example").into();
+        let answer = app.post_signup(&body).await;
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        app.deliver().await;
+        let to = format!("idn{n}@xn--bcher-kva.example");
+        let confirm = app.mailbox(&to).remove(0).confirm();
+        app.press(&confirm, "").await;
+        let page = app.open(&receipt_of(&app, &confirm)).await;
+        says(&page, &format!("Where\n{shown}\n"));
+        never_says(&page, "idn");
+    }
+});
+
 both!(a_receipt_says_when_and_how, |db| {
     let app = TestApp::with(db, &zoned(&[BY_LINK]), "").await;
     // The act, in words; the place, which is text and no link.
