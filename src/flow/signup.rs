@@ -126,6 +126,24 @@ pub async fn sign_up(
     }
 }
 
+/// Returns the signup that the same body made earlier under the same key, whatever would be said of it now.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn repeated(
+    flows: &Flows,
+    (key, fingerprint): (Keyed, Keyed),
+) -> Result<Option<SignupId>, super::Error> {
+    let asked = idempotency::Request {
+        key,
+        fingerprint,
+        signup: SignupId::new(flows.clock.now(), random()),
+    };
+    let earlier = flows.pool.read().await?.earlier(&[asked]).await?;
+    let same = earlier.iter().find(|one| one.fingerprint == fingerprint);
+    Ok(same.map(|one| one.signup))
+}
+
 /// Answers what was asked before under the same key; everything else is accepted under its new id.
 fn outcome<'r>(
     id: SignupId,

@@ -82,7 +82,7 @@ impl Tx {
     }
 
     /// Returns the requests that came earlier under these keys.
-    async fn earlier(&mut self, requests: &[Request]) -> Result<Vec<Request>, Error> {
+    pub async fn earlier(&mut self, requests: &[Request]) -> Result<Vec<Request>, Error> {
         const SQL: &str = "select i.request, i.fingerprint, i.signup
             from {set} join idempotency i on i.request = s.request where i.signup <> s.signup";
         let rows: Vec<(Vec<u8>, Vec<u8>, Uuid)> = self.rows(SQL, set_of(requests)).await?;

@@ -1109,6 +1109,44 @@ both!(a_repeat_with_its_idempotency_key_changes_nothing, |db| {
     assert!(!app.dump().await.contains("order-17"));
 });
 
+both!(
+    a_repeat_is_answered_though_it_would_be_refused_by_now,
+    |db| {
+        let app = TestApp::start(db).await;
+        let post = async |key: &str, body: &str| {
+            let header = [("idempotency-key", key)];
+            app.post_json("/v1/signups", &app.key, &header, body).await
+        };
+        let mut aged = signup("aged@example.org", &["weekly"]);
+        let at = app.clock.now() - 14 * DAY;
+        aged["consent"]["at"] = at.to_string().into();
+        let closes = signup("closes@example.org", &["offers"]);
+        let bodies = [("aged", aged.to_string()), ("closes", closes.to_string())];
+        let mut first = Vec::new();
+        for (key, body) in &bodies {
+            out::secret(&format!("{key}@example.org"));
+            let answer = post(key, body).await;
+            assert_eq!(answer.status, 202, "{}", answer.body);
+            first.push(answer.body);
+        }
+        app.pass(Duration::from_secs(60));
+        app.reload(&LISTS.replace("[lists.offers]", "[lists.bargains]"))
+            .await;
+        let rows = app.dump().await;
+        for ((key, body), first) in bodies.iter().zip(&first) {
+            let again = post(key, body).await;
+            assert_eq!((again.status, &again.body), (202, first), "{key}");
+            // Nothing else passes with it: not under another key or none, not another body.
+            for (key, body) in [("new", body.clone()), (*key, format!("{body} "))] {
+                problem(&post(key, &body).await, 422, "invalid-request");
+            }
+            let answer = app.post_json("/v1/signups", &app.key, &[], body).await;
+            problem(&answer, 422, "invalid-request");
+        }
+        assert_eq!(app.dump().await, rows);
+    }
+);
+
 both!(an_idempotency_key_is_remembered_for_48_hours, |db| {
     let app = TestApp::start(db).await;
     out::secret("remembered@example.org");

@@ -18,13 +18,14 @@ use super::strict::Strict;
 use crate::domain::address::Address;
 use crate::domain::consent::{Action, Consent, Hash, Network};
 use crate::domain::delivery::About;
+use crate::domain::id::SignupId;
 use crate::domain::list::{Entry, ListId, SenderId};
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Keyed;
 use crate::domain::time::Timestamp;
 use crate::flow::api_key::ApiKey;
 use crate::flow::api_key::Scope;
-use crate::flow::signup::{Outcome, Request};
+use crate::flow::signup::{self, Outcome, Request};
 use crate::flow::{Flows, InForce};
 use crate::http::App;
 use crate::http::body::{JSON, Unread, whole};
@@ -57,15 +58,26 @@ pub async fn create(
     let idempotency = idempotency(&app.flows, &key, &headers, &body)?;
     let Strict(value) =
         serde_json::from_slice(&body).map_err(|error| Problem::malformed(&error))?;
-    let mut request = parse(&app.flows, &key.sender, value)?;
+    let mut request = match parse(&app.flows, &key.sender, value) {
+        Ok(request) => request,
+        // It may have been accepted when it came first: a consent grows old, and lists are closed.
+        Err(problem) => {
+            let first = match idempotency {
+                Some(asked) => signup::repeated(&app.flows, asked).await?,
+                None => None,
+            };
+            return first.map(accepted).ok_or(problem);
+        }
+    };
     request.idempotency = idempotency;
     match app.signups.pass(request).await? {
-        Outcome::Accepted(id) => {
-            let answer = Json(json!({ "id": id }));
-            Ok((StatusCode::ACCEPTED, answer).into_response())
-        }
+        Outcome::Accepted(id) => Ok(accepted(id)),
         Outcome::KeyReused => Err(Problem::idempotency_key_reused()),
     }
+}
+
+fn accepted(id: SignupId) -> Response {
+    (StatusCode::ACCEPTED, Json(json!({ "id": id }))).into_response()
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
