@@ -59,14 +59,14 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<Exit> {
     let inspected = inspected?;
     if inspected.report.first().is_some() {
         print_report(&inspected.report, args.format);
-        eprintln!("no backup was written: the database is not what was signed");
+        errln!("no backup was written: the database is not what was signed");
         return Ok(Exit::No);
     }
     let (size, hash) = measure(partial.path()).with_context(|| name.to_string())?;
     refuse_known(&args.file)?;
     partial.place().with_context(|| name.to_string())?;
     match args.format {
-        Format::Json => println!("{}", document(&args.file, size, hash, &inspected)),
+        Format::Json => outln!("{}", document(&args.file, size, hash, &inspected)),
         Format::Text => print(&args.file, size, hash, &inspected, config),
     }
     Ok(Exit::Done)
@@ -90,29 +90,31 @@ fn print(file: &Path, size: u64, hash: Hash, inspected: &Inspected, config: &Con
         keys,
         ..
     } = inspected;
-    println!("file        {}", file.display());
-    println!("size        {size} bytes");
-    println!("sha256      {hash}");
-    println!(
+    outln!("file        {}", file.display());
+    outln!("size        {size} bytes");
+    outln!("sha256      {hash}");
+    outln!(
         "trail       {} events in epoch {}, {waiting} wait for their number",
-        head.size, head.epoch
+        head.size,
+        head.epoch
     );
     match checkpoint {
-        Some(kept) => println!(
+        Some(kept) => outln!(
             "checkpoint  over {} events, of {}",
-            kept.size, kept.signed_at
+            kept.size,
+            kept.signed_at
         ),
-        None => println!("checkpoint  none yet"),
+        None => outln!("checkpoint  none yet"),
     }
     for key in keys {
-        println!(
+        outln!(
             "needs key   {}-{}.key ({})",
             key.purpose.as_str(),
             key.id,
             key.state
         );
     }
-    eprintln!(
+    errln!(
         "the keys are not in it: keep a copy of {} elsewhere, or nobody can restore this",
         config.keys.dir.display()
     );

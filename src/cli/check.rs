@@ -36,8 +36,8 @@ impl Report {
         };
         self.bad += usize::from(!ok);
         match self.format {
-            Format::Json => println!("{}", json!({ "check": what, "ok": ok, "detail": said })),
-            Format::Text => println!("{:<4} {what:<14} {said}", if ok { "ok" } else { "BAD" }),
+            Format::Json => outln!("{}", json!({ "check": what, "ok": ok, "detail": said })),
+            Format::Text => outln!("{:<4} {what:<14} {said}", if ok { "ok" } else { "BAD" }),
         }
     }
 }

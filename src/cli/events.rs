@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{Exit, Format, open};
+use super::{Exit, Format, open, out};
 use crate::config::Config;
 use crate::domain::event::Sequenced;
 use crate::domain::list::SenderId;
@@ -113,22 +113,17 @@ async fn tail(
     tokio::pin!(interrupted);
     loop {
         let events = pool.read().await?.events_after(seen, PAGE, None).await?;
-        let mut out = io::stdout().lock();
         for event in &events {
             let line = match format {
                 Format::Json => serde_json::to_string(event)?,
                 Format::Text => readable(event),
             };
-            // Whoever reads may have had enough (`| head`): that is no failure.
-            if writeln!(out, "{line}").is_err() {
+            outln!("{line}");
+            if out::is_closed() {
                 return Ok(Exit::Done);
             }
             seen = event.seq;
         }
-        if out.flush().is_err() {
-            return Ok(Exit::Done);
-        }
-        drop(out);
         if !events.is_empty() {
             continue;
         }

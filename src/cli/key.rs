@@ -1,9 +1,10 @@
 //! `confirmd key`: API keys.
 
+use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{Exit, Format, open};
+use super::{Exit, Format, open, out};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::id::ApiKeyId;
@@ -70,29 +71,39 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
             }
             let pool = open::pool(config).await?;
             let (key, secret) = create(&pool, now, &sender.id, &scopes).await?;
+            if let Err(error) = out::try_print(format_args!("{secret}")) {
+                let id = key.id;
+                let revoked = revoke(&pool, now, id).await;
+                revoked.with_context(|| {
+                    format!("nobody has the secret of API key {id}; run: confirmd key revoke {id}")
+                })?;
+                bail!(
+                    "standard output: {error}; nobody has the secret of API key {id}: it is revoked"
+                );
+            }
             pool.close().await;
-            println!("{secret}");
-            eprintln!(
+            errln!(
                 "made API key {} for {}; it is shown this once",
-                key.id, sender.id
+                key.id,
+                sender.id
             );
         }
         Command::List { format } => {
             let pool = open::pool(config).await?;
             let keys = list(&pool).await?;
             if keys.is_empty() && format == Format::Text {
-                eprintln!(
+                errln!(
                     "there are no API keys; make one with: confirmd key create --sender NAME --scope signup"
                 );
             }
             for key in keys {
                 match format {
-                    Format::Json => println!(
+                    Format::Json => outln!(
                         "{}",
                         json!({ "id": key.id, "sender": key.sender, "scopes": key.scopes,
                             "created_at": key.created_at, "revoked_at": key.revoked_at })
                     ),
-                    Format::Text => println!(
+                    Format::Text => outln!(
                         "{}  {}  {}  made {}{}",
                         key.id,
                         key.sender,
@@ -108,10 +119,10 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
         Command::Revoke { id } => {
             let pool = open::pool(config).await?;
             if !revoke(&pool, now, id).await? {
-                eprintln!("no API key {id} is in force; `confirmd key list` shows them");
+                errln!("no API key {id} is in force; `confirmd key list` shows them");
                 return Ok(Exit::No);
             }
-            eprintln!("revoked API key {id}");
+            errln!("revoked API key {id}");
         }
     }
     Ok(Exit::Done)

@@ -61,14 +61,16 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
                     .map_or("ok".to_owned(), |error| error.to_string());
                 let purpose = key.purpose.as_str();
                 match format {
-                    Format::Json => println!(
+                    Format::Json => outln!(
                         "{}",
                         json!({ "id": key.id, "purpose": purpose, "state": key.state,
                             "created_at": key.created_at, "file": verdict })
                     ),
-                    Format::Text => println!(
+                    Format::Text => outln!(
                         "{}  {purpose}  {}  made {}  {verdict}",
-                        key.id, key.state, key.created_at
+                        key.id,
+                        key.state,
+                        key.created_at
                     ),
                 }
             }
@@ -81,18 +83,18 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
             };
             let key = add(&pool, dir, purpose, now).await?;
             let (id, dir, purpose) = (&key.id, dir.display(), purpose.as_str());
-            println!("{id}");
-            eprintln!(
+            outln!("{id}");
+            errln!(
                 "made key {id}; copy {dir}/{purpose}-{id}.key to every host, then: confirmd keyring activate {id}"
             );
         }
         Command::Activate { id } => {
             activate(&pool, dir, &id, now).await?;
-            eprintln!("key {id} signs from now on; {RELOAD}");
+            errln!("key {id} signs from now on; {RELOAD}");
         }
         Command::Compromise { id } => {
             compromise(&pool, dir, &id, now).await?;
-            eprintln!("links of key {id} may only leave from now on; {RELOAD}");
+            errln!("links of key {id} may only leave from now on; {RELOAD}");
         }
     }
     Ok(Exit::Done)

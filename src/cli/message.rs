@@ -37,14 +37,14 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
             let aside = pool.read().await?.quarantined(MOST).await?;
             for mail in &aside {
                 match format {
-                    Format::Json => println!(
+                    Format::Json => outln!(
                         "{}",
                         json!({
                             "id": mail.id, "kind": mail.kind, "sender": mail.sender, "signup": mail.signup,
                             "queued_at": mail.created_at, "attempts": mail.attempts, "lost_claims": mail.lost,
                         })
                     ),
-                    Format::Text => println!(
+                    Format::Text => outln!(
                         "{}  {} of {}, queued {}, lost {} times",
                         mail.id,
                         mail.kind.as_str(),
@@ -55,17 +55,17 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
                 }
             }
             if format == Format::Text && aside.is_empty() {
-                println!("no mail is set aside");
+                outln!("no mail is set aside");
             }
             Ok(Exit::Done)
         }
         Command::Release { id } => {
             let released = release(&pool, MessageId(id), Clock::System.now()).await?;
             if !released {
-                eprintln!("confirmd: no mail {id} is set aside; see `confirmd message list`");
+                errln!("confirmd: no mail {id} is set aside; see `confirmd message list`");
                 return Ok(Exit::No);
             }
-            println!("{id} is queued again");
+            outln!("{id} is queued again");
             Ok(Exit::Done)
         }
     }

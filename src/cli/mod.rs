@@ -1,9 +1,7 @@
 //! The command line: one file a command. `serve` is the only place that builds things.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "commands answer on standard output and complain on standard error"
-)]
+
+#[macro_use]
+mod out;
 
 mod audit;
 mod backup;
@@ -30,8 +28,8 @@ use crate::config::Config;
 
 /// The double opt-in confirmation daemon.
 ///
-/// Exit codes: 0 done, 1 a check or a lookup said no, 2 the command or the configuration cannot be used, 3 the service
-/// ended because something broke.
+/// Exit codes: 0 done, 1 a check or a lookup said no, 2 the command or the configuration cannot be used or an answer not be
+/// written, 3 the service ended because something broke.
 #[derive(Debug, Parser)]
 #[command(name = "confirmd", version, max_term_width = 100)]
 struct Cli {
@@ -112,7 +110,7 @@ enum Format {
 }
 
 /// How the program ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Exit {
     Done = 0,
     No = 1,
@@ -137,10 +135,10 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(run(cli)),
         Err(error) => Err(error.into()),
     };
-    match done {
+    match done.and_then(|exit| out::finish().map(|()| exit)) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("confirmd: {error:#}");
+            errln!("confirmd: {error:#}");
             Exit::Unusable.into()
         }
     }

@@ -98,7 +98,7 @@ pub async fn flows(pool: &Pool, config: &Config) -> anyhow::Result<Flows> {
 pub async fn tell_window(pool: &Pool) -> anyhow::Result<()> {
     let windows = pool.read().await?.open_windows().await?;
     if let Some(interval) = Interval::of(&windows) {
-        println!(
+        outln!(
             "restored: nobody is eligible, since who left in the lost time is not known. Either do their leaves again with `confirmd restore --replay EVENTS --complete`, or lapse every consent from before and go on without: `confirmd audit epoch --accept-window {interval}`"
         );
     }

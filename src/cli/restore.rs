@@ -117,12 +117,12 @@ async fn from_file(args: &Args, file: &Path, config: &Config) -> anyhow::Result<
         let now = Clock::System.now().to_string().replace(':', "");
         let aside = move_aside(path, &format!(".replaced-{now}"));
         let aside = aside.with_context(|| path.display().to_string())?;
-        eprintln!("the database that was there is now {}", aside.display());
+        errln!("the database that was there is now {}", aside.display());
     }
     partial
         .place()
         .with_context(|| path.display().to_string())?;
-    eprintln!("{} is restored; start the service", path.display());
+    errln!("{} is restored; start the service", path.display());
     Ok(exit)
 }
 
@@ -163,7 +163,7 @@ async fn is_whole(pool: &Pool, config: &Config) -> anyhow::Result<bool> {
     let whole = report.first().is_none();
     if !whole {
         print_report(&report, Format::Text);
-        eprintln!("nothing was restored: this is not what was signed");
+        errln!("nothing was restored: this is not what was signed");
     }
     Ok(whole)
 }
@@ -173,7 +173,7 @@ async fn begin(args: &Args, pool: &Pool, config: &Config) -> anyhow::Result<Exit
     let signed = open::newest_epoch(pool, config, args.lost).await?;
     let now = Clock::System.now();
     let window = epoch::begin(pool, args.reason.trim(), signed, now).await?;
-    eprintln!("epoch {} begins after event {}", window.epoch, window.size);
+    errln!("epoch {} begins after event {}", window.epoch, window.size);
     if args.replay.is_some() {
         return catch_up(args, pool, config).await;
     }
@@ -194,7 +194,7 @@ async fn catch_up(args: &Args, pool: &Pool, config: &Config) -> anyhow::Result<E
     let flows = open::flows(pool, config).await?;
     let done = replay(&flows, &lost, &told).await?;
     if done.erased > 0 && !pool.scrub().await? {
-        eprintln!(
+        errln!(
             "the write-ahead log is in use: traces of the erased may be left in it until the service stops"
         );
     }
@@ -205,7 +205,7 @@ async fn catch_up(args: &Args, pool: &Pool, config: &Config) -> anyhow::Result<E
             Exit::Done
         }
         Err(why) => {
-            println!("{why}");
+            outln!("{why}");
             open::tell_window(pool).await?;
             Exit::No
         }
@@ -252,7 +252,7 @@ async fn end(flows: &Flows, lost: &Window) -> anyhow::Result<()> {
     let reached = window(&flows.pool).await?.filter(|w| w.epoch == lost.epoch);
     complete(&flows.pool, &reached.unwrap_or(*lost), now).await?;
     match window(&flows.pool).await? {
-        None => println!("everything lost was done again: who may be mailed is known"),
+        None => outln!("everything lost was done again: who may be mailed is known"),
         Some(_) => open::tell_window(&flows.pool).await?,
     }
     Ok(())
@@ -268,27 +268,27 @@ fn print(lost: &Window, told: &Told, done: &Replayed) {
         strangers,
     } = done;
     match told.last > lost.size {
-        true => println!(
+        true => outln!(
             "replayed events {} to {}, of which {} are signed",
             lost.size + 1,
             told.last,
             told.signed - lost.size
         ),
-        false => println!(
+        false => outln!(
             "the file holds no event after the backup's last, {}",
             lost.size
         ),
     }
-    println!(
+    outln!(
         "done again: {left} subscriptions ended, {declined} signups declined, {holds} holds changed, {erased} people erased, {revoked} API keys revoked"
     );
     if *strangers > 0 {
-        println!(
+        outln!(
             "passed over: {strangers} people who came after the backup; there is nothing to end"
         );
     }
     if !told.keys.is_empty() {
-        println!(
+        outln!(
             "keys changed since the backup, and have to be changed again by hand (`confirmd keyring list`): {}",
             told.keys.join(", ")
         );

@@ -30,7 +30,7 @@ pub async fn run(args: Stats, config: &Config) -> anyhow::Result<Exit> {
     let now = Clock::System.now();
     let age = |at| now.since(at).as_secs();
     match args.format {
-        Format::Json => println!(
+        Format::Json => outln!(
             "{}",
             json!({
                 "trail": { "events": events, "unsequenced": unsequenced, "epoch": epoch },
@@ -45,27 +45,27 @@ pub async fn run(args: Stats, config: &Config) -> anyhow::Result<Exit> {
             })
         ),
         Format::Text => {
-            println!(
+            outln!(
                 "trail       {events} events in epoch {epoch}, {} wait for their number",
                 counted(unsequenced)
             );
             match checkpoint {
-                Some(kept) => println!(
+                Some(kept) => outln!(
                     "checkpoint  over {} events, {} seconds old",
                     kept.size,
                     age(kept.signed_at)
                 ),
-                None => println!("checkpoint  none yet"),
+                None => outln!("checkpoint  none yet"),
             }
             let since = depth
                 .oldest
                 .map(|at| format!(", the oldest due since {at}"));
             let since = since.unwrap_or_default();
             let (queued, claimed) = (counted(depth.queued), counted(depth.claimed));
-            println!("mails       {queued} queued, {claimed} being sent{since}");
+            outln!("mails       {queued} queued, {claimed} being sent{since}");
             if depth.quarantined > 0 {
                 let aside = counted(depth.quarantined);
-                println!("            {aside} set aside: see `confirmd message list`");
+                outln!("            {aside} set aside: see `confirmd message list`");
             }
             open::tell_window(&pool).await?;
         }

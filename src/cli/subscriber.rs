@@ -94,7 +94,7 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
         Command::Show {
             address, format, ..
         } => match show(&pool, &keys, sender, &read(&address)?).await? {
-            Some(known) if format == Format::Json => println!("{}", document(&known)),
+            Some(known) if format == Format::Json => outln!("{}", document(&known)),
             Some(known) => print(&known),
             None => exit = unknown(sender),
         },
@@ -115,11 +115,11 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
             let records = hand_out(&pool, sender, &address, list, &installation, now);
             match (records.await?, format) {
                 (Some(records), RecordFormat::Json) => {
-                    println!("{}", serde_json::to_string_pretty(&records)?);
+                    outln!("{}", serde_json::to_string_pretty(&records)?);
                 }
                 (Some(records), RecordFormat::Html) => {
                     let page = render_record(&templates, &records, locale.as_ref(), now);
-                    println!("{}", page.map_err(anyhow::Error::msg)?);
+                    outln!("{}", page.map_err(anyhow::Error::msg)?);
                 }
                 (None, _) => exit = unknown(sender),
             }
@@ -130,10 +130,15 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
                 .iter()
                 .map(|a| read(a))
                 .collect::<Result<_, _>>()?;
-            for address in &addresses {
-                match erase(&pool, &keys, sender, address, Clock::System.now()).await? {
-                    Some(erased) => report(&erased),
-                    None => exit = unknown(sender),
+            for (n, address) in (1..).zip(&addresses) {
+                match erase(&pool, &keys, sender, address, Clock::System.now()).await {
+                    Ok(Some(erased)) => report(&erased),
+                    Ok(None) => exit = exit.max(unknown(sender)),
+                    // The file is written anew for those that were erased.
+                    Err(error) => {
+                        errln!("confirmd: address {n} was not erased: {error}; erase it again");
+                        exit = Exit::Unusable;
+                    }
                 }
             }
             // Also where nothing was known: the time before may have failed here.
@@ -148,64 +153,66 @@ fn read(address: &str) -> anyhow::Result<Address> {
 }
 
 fn unknown(sender: &SenderId) -> Exit {
-    eprintln!("nothing is known of this address at {sender}");
+    errln!("nothing is known of this address at {sender}");
     Exit::No
 }
 
 async fn scrub(pool: &Pool) {
     match pool.scrub().await {
         Ok(true) => {}
-        Ok(false) => eprintln!(
+        Ok(false) => errln!(
             "the write-ahead log is being read: a running confirmd empties it as soon as it can, and logs that; if none runs, erase again"
         ),
-        Err(error) => eprintln!(
+        Err(error) => errln!(
             "the file could not be written anew ({error}): traces may be left in it; erase again, or stop confirmd and run it then"
         ),
     }
-    println!(
-        "backups, replicas and logs of the database keep what they hold: see deploy/erasure.md"
-    );
+    outln!("backups, replicas and logs of the database keep what they hold: see deploy/erasure.md");
 }
 
 fn report(erased: &Erased) {
-    println!(
+    outln!(
         "erased {} with {} parts of evidence; the events stay, and say nothing personal",
-        erased.subscriber, erased.parts
+        erased.subscriber,
+        erased.parts
     );
-    println!(
+    outln!(
         "kept: a keyed hash for each of {} subscriptions, so that old unsubscribe links work",
         erased.tombstones
     );
     if let Some(until) = erased.held_until {
-        println!("kept: a keyed hash that holds confirmation mails until {until}");
+        outln!("kept: a keyed hash that holds confirmation mails until {until}");
     }
 }
 
 fn print(known: &Known) {
     let now = Clock::System.now();
     let person = &known.subscriber;
-    println!(
+    outln!(
         "{}  at {}  ({})",
-        person.email, person.sender, person.locale
+        person.email,
+        person.sender,
+        person.locale
     );
-    println!(
+    outln!(
         "subscriber {}, known since {}",
-        person.id, person.created_at
+        person.id,
+        person.created_at
     );
     match known.ledger.held_until(&person.sender, now) {
-        Some(until) => println!("confirmation mails are held until {until}"),
-        None => println!("confirmation mails are not held"),
+        Some(until) => outln!("confirmation mails are held until {until}"),
+        None => outln!("confirmation mails are not held"),
     }
-    println!("\nsubscriptions");
+    outln!("\nsubscriptions");
     if known.subscriptions.is_empty() {
-        println!("  none");
+        outln!("  none");
     }
     for (s, eligible) in &known.subscriptions {
         let may = match eligible {
             Ok(()) => "may be mailed".to_owned(),
             Err(why) => format!("may not be mailed: {}", why.as_str()),
         };
-        println!(
+        outln!(
             "  {}  {} since {}  ({}, revision {})  {may}",
             s.list,
             s.state.as_str(),
@@ -214,20 +221,20 @@ fn print(known: &Known) {
             s.revision
         );
     }
-    println!("\nsignups");
+    outln!("\nsignups");
     for (signup, lists) in &known.signups {
         let end = signup.expires_at.map(|at| format!(", link until {at}"));
-        println!(
+        outln!(
             "  {}  {}  {}{}",
             signup.created_at,
             signup.id,
             signup.state.as_str(),
             end.unwrap_or_default()
         );
-        println!("    from {}", signup.consent.source);
+        outln!("    from {}", signup.consent.source);
         for list in lists {
             let how = list.reason.map(|how| format!(" ({})", how.as_str()));
-            println!(
+            outln!(
                 "    {}  {}{}",
                 list.list,
                 list.state.as_str(),
@@ -235,9 +242,9 @@ fn print(known: &Known) {
             );
         }
     }
-    println!("\nmails");
+    outln!("\nmails");
     if known.messages.is_empty() {
-        println!("  none");
+        outln!("  none");
     }
     for m in &known.messages {
         let answer = m.outcome.as_ref().map(|answer| {
@@ -248,7 +255,7 @@ fn print(known: &Known) {
             let enhanced = answer.enhanced.as_deref().unwrap_or_default();
             format!(", last: {} {}{code} {enhanced}", answer.phase, answer.cause)
         });
-        println!(
+        outln!(
             "  {}  {}  {}  {} after {} attempts{}",
             m.created_at,
             m.id,
@@ -258,10 +265,10 @@ fn print(known: &Known) {
             answer.unwrap_or_default()
         );
     }
-    println!("\nevents");
+    outln!("\nevents");
     for event in &known.events {
         let list = event.list.as_ref().map(|list| format!(" {list}"));
-        println!(
+        outln!(
             "  {:>8}  {}  {}{}",
             event.seq,
             event.time,

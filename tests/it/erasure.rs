@@ -16,7 +16,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::audit::fixture;
 use crate::support::app::{Db, LISTS, TestApp, both, signup};
-use crate::support::daemon::{Home, QUICK, until};
+use crate::support::daemon::{Home, QUICK, unread, until};
 use crate::support::out;
 use crate::support::peer::Peer;
 
@@ -75,6 +75,14 @@ fn every_byte(app: &TestApp) -> Vec<u8> {
     match app.db {
         Db::Sqlite => files(app.dir.path()),
         Db::Postgres => crate::support::postgres::shared().dump(&app.url),
+    }
+}
+
+/// The same of a home.
+fn every_byte_of(home: &Home) -> Vec<u8> {
+    match home.db {
+        Db::Sqlite => files(home.dir.path()),
+        Db::Postgres => crate::support::postgres::shared().dump(&home.url),
     }
 }
 
@@ -329,6 +337,74 @@ async fn the_command_says_what_went_and_what_stays() {
     home.idle().await;
     assert_eq!(home.trail().await["subscriber.erased"], 1);
 }
+
+/// Makes people at a service that has stopped since.
+async fn left_behind(db: Db, emails: &[&str]) -> Home {
+    let peer = Peer::start().await;
+    let home = Home::new(db, peer.addr(), QUICK);
+    let key = home.key("acme", "signup").await;
+    let mut daemon = home.start().await;
+    for email in emails {
+        assert_eq!(daemon.sign_up(&key, email, &["weekly"]).await.status, 202);
+    }
+    home.idle().await;
+    daemon.term();
+    assert!(daemon.wait().await.success());
+    home
+}
+
+async fn people(home: &Home) -> Vec<String> {
+    home.sql("select email from subscriber order by email")
+        .await
+}
+
+both!(all_are_erased_also_where_nobody_reads, |db| {
+    let emails = ["one@example.org", "two@example.org", "three@example.org"];
+    let home = left_behind(db, &emails).await;
+    let erase = [
+        &["subscriber", "erase", "--sender", "acme", "--destroy-proof"],
+        &emails[..],
+    ]
+    .concat();
+    let done = home.run_into(unread(), &erase).await;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(people(&home).await, [""; 0]);
+    let bytes = every_byte_of(&home);
+    assert!(emails.iter().all(|email| !holds(&bytes, email)));
+});
+
+both!(one_that_cannot_be_erased_keeps_no_other, |db| {
+    let emails = ["one@example.org", "stays@example.org", "two@example.org"];
+    let home = left_behind(db, &emails).await;
+    let refuse = match db {
+        Db::Sqlite => {
+            "create trigger stays before delete on subscriber when old.email like 'stays%'
+             begin select raise(abort, 'no'); end"
+        }
+        Db::Postgres => {
+            "create function stays() returns trigger language plpgsql as
+             $$ begin if old.email like 'stays%' then raise 'no'; end if; return old; end $$;
+             create trigger stays before delete on subscriber for each row execute function stays()"
+        }
+    };
+    let made = crate::support::sql::execute(&home.url, refuse).await;
+    made.expect("a trigger");
+    let erase = [
+        &["subscriber", "erase", "--sender", "acme", "--destroy-proof"],
+        &emails[..],
+    ]
+    .concat();
+    let done = home.run(&erase).await;
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("address 2 was not erased"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(people(&home).await, ["stays@example.org"]);
+    let bytes = every_byte_of(&home);
+    assert!(!holds(&bytes, "one@example.org") && !holds(&bytes, "two@example.org"));
+});
 
 /// Somebody reads the log while a person is erased: the daemon empties it when they have gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

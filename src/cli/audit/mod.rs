@@ -53,12 +53,12 @@ pub async fn run(command: Command, source: &Source) -> anyhow::Result<Exit> {
         Command::Checkpoint => {
             let pool = open::pool(&source.load()?).await?;
             let Some(kept) = pool.read().await?.last_checkpoint().await? else {
-                eprintln!(
+                errln!(
                     "no checkpoint is signed yet; `confirmd serve` signs one within a minute of the first event"
                 );
                 return Ok(Exit::No);
             };
-            print!("{}", kept.note);
+            outln!("{}", kept.note.trim_end());
             Ok(Exit::Done)
         }
         Command::Epoch {
@@ -72,9 +72,10 @@ pub async fn run(command: Command, source: &Source) -> anyhow::Result<Exit> {
             let reason = reason.unwrap_or_default();
             let now = Clock::System.now();
             let window = epoch::begin(&pool, reason.trim(), signed, now).await?;
-            eprintln!(
+            errln!(
                 "epoch {} begins after event {}; running daemons go on with it within a second, and checkpoints carry a new name: give auditors the keys of /.well-known/confirmd again",
-                window.epoch, window.size
+                window.epoch,
+                window.size
             );
             open::tell_window(&pool).await?;
             Ok(Exit::Done)
@@ -93,9 +94,10 @@ async fn accept_window(named: Interval, config: &Config) -> anyhow::Result<Exit>
     }
     let flows = open::flows(&pool, config).await?;
     let accepted = accept(&flows, &windows).await?;
-    println!(
+    outln!(
         "accepted: {} subscriptions lapsed and {} signups ended; who signs up and confirms from now on is eligible",
-        accepted.lapsed, accepted.expired
+        accepted.lapsed,
+        accepted.expired
     );
     pool.close().await;
     Ok(Exit::Done)

@@ -69,7 +69,7 @@ pub async fn event(args: Args, config: &Config) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
     for seq in seqs {
         match proven(&mut pool.snapshot().await?, seq, &trusted).await? {
-            Ok(proven) => println!("{}", document(&proven)),
+            Ok(proven) => outln!("{}", document(&proven)),
             Err(why) => exit = no(why),
         }
     }
@@ -94,7 +94,7 @@ pub async fn growth(sizes: Sizes, config: &Config) -> anyhow::Result<Exit> {
         "from": end(from, &grown.from), "to": end(to, &grown.to),
         "proof": grown.proof.iter().map(base64).collect::<Vec<_>>(),
     });
-    println!("{document}");
+    outln!("{document}");
     Ok(Exit::Done)
 }
 
@@ -116,7 +116,7 @@ async fn number(tx: &mut Tx, event: &str) -> anyhow::Result<Option<u64>> {
         .context("neither a number nor the id of an event")?;
     let seq = tx.number_of(id).await?;
     if seq.is_none() {
-        eprintln!("there is no event {id} in the trail, or it has no number yet");
+        errln!("there is no event {id} in the trail, or it has no number yet");
     }
     Ok(seq)
 }
@@ -133,7 +133,7 @@ async fn events_of(
         bail!("nothing is known yet: the service has not run on this database");
     };
     let Some(known) = show(pool, &keys, &sender.id, &address).await? else {
-        eprintln!("nothing is known of this address at {}", sender.id);
+        errln!("nothing is known of this address at {}", sender.id);
         return Ok(None);
     };
     let seqs = known.events.iter().map(|event| event.seq.unsigned_abs());
@@ -155,6 +155,6 @@ fn base64(hash: &Hash) -> String {
 }
 
 fn no(why: impl Display) -> Exit {
-    eprintln!("{why}");
+    errln!("{why}");
     Exit::No
 }

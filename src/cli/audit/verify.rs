@@ -76,7 +76,7 @@ fn consent_record(path: &Path, args: &Args) -> anyhow::Result<Exit> {
     };
     match (record::verify::verify(&text, open), args.format) {
         (Ok(records), Format::Json) => {
-            println!("{}", json!({ "intact": true, "records": records.len() }))
+            outln!("{}", json!({ "intact": true, "records": records.len() }))
         }
         (Ok(records), Format::Text) => {
             for (i, told) in records.iter().enumerate() {
@@ -84,7 +84,7 @@ fn consent_record(path: &Path, args: &Args) -> anyhow::Result<Exit> {
                     Some(size) => format!("under a checkpoint over {size} events"),
                     None => "under no checkpoint yet".to_owned(),
                 };
-                println!(
+                outln!(
                     "record {}: intact: {} events {signed}, {} of them pending, {} mails made again",
                     i + 1,
                     told.events,
@@ -94,11 +94,11 @@ fn consent_record(path: &Path, args: &Args) -> anyhow::Result<Exit> {
             }
         }
         (Err(broken), Format::Json) => {
-            println!("{}", json!({ "intact": false, "what": broken.to_string() }));
+            outln!("{}", json!({ "intact": false, "what": broken.to_string() }));
             return Ok(Exit::No);
         }
         (Err(broken), Format::Text) => {
-            println!("broken: {broken}");
+            outln!("broken: {broken}");
             return Ok(Exit::No);
         }
     }
@@ -135,7 +135,7 @@ async fn database(args: &Args, source: &Source, shown: &mut Shown) -> anyhow::Re
 /// Prints what verification found.
 pub fn print_report(report: &Report, format: Format) {
     match format {
-        Format::Json => println!("{}", document(report)),
+        Format::Json => outln!("{}", document(report)),
         Format::Text => print(report),
     }
 }
@@ -159,7 +159,7 @@ impl Shown {
     /// Leaves the line empty.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.0) {
-            eprint!("\r\x1b[K");
+            let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }
 }
@@ -176,27 +176,27 @@ fn print(report: &Report) {
                 subscribers,
                 ..
             } = report;
-            println!(
+            outln!(
                 "intact: {events} events, {checkpoints} checkpoints up to event {signed}, {outside} outside copies, {subscribers} subscribers as their events left them"
             );
         }
     }
     for note in &report.notes {
-        println!("note: {note}");
+        outln!("note: {note}");
     }
 }
 
 fn broken(first: &Finding, report: &Report) {
-    println!("broken: {}", told(first));
-    println!("  do: {}", first.check.remedy());
+    outln!("broken: {}", told(first));
+    outln!("  do: {}", first.check.remedy());
     let others = report.findings.iter().skip(1);
     let printed: Vec<_> = others.take(PRINTED).collect();
     for other in &printed {
-        println!("also: {}", told(other));
+        outln!("also: {}", told(other));
     }
     let more = report.wrong - 1 - printed.len() as u64;
     if more > 0 {
-        println!("also: {more} more");
+        outln!("also: {more} more");
     }
 }
 

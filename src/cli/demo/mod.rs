@@ -111,11 +111,11 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         }
     });
 
-    println!("{origin}/");
-    eprintln!(
+    outln!("{origin}/");
+    errln!(
         "This is confirmd with a mailbox of its own: sign up, open the mail, press the button, see the trail."
     );
-    eprintln!(
+    errln!(
         "Open the address above in a browser. Ctrl-C stops it; {} keeps everything.",
         args.dir.display()
     );

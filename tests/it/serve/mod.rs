@@ -4,6 +4,7 @@ mod commands;
 mod database;
 mod disk;
 mod failover;
+mod output;
 mod reload;
 mod space;
 mod start;

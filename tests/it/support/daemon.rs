@@ -2,7 +2,7 @@
 //!
 //! Nothing here waits for a fixed time: a test waits for a line of the log, or asks again until a deadline.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -171,6 +171,11 @@ impl Home {
         self.run_by(&nobody, words).await
     }
 
+    /// Runs a command whose answers go elsewhere, to its end.
+    pub async fn run_into(&self, stdout: impl Into<Stdio>, words: &[&str]) -> Done {
+        Self::finish(self.spawn_into(stdout.into(), &[], words)).await
+    }
+
     /// Runs a command by another one, to its end.
     pub async fn run_by(&self, wrapper: &[&str], words: &[&str]) -> Done {
         Self::finish(self.spawn_by(wrapper, words)).await
@@ -206,6 +211,10 @@ impl Home {
     }
 
     fn spawn_by(&self, wrapper: &[&str], words: &[&str]) -> Daemon {
+        self.spawn_into(Stdio::piped(), wrapper, words)
+    }
+
+    fn spawn_into(&self, stdout: Stdio, wrapper: &[&str], words: &[&str]) -> Daemon {
         let program = env!("CARGO_BIN_EXE_confirmd");
         let all: Vec<&str> = [wrapper, &[program], words].concat();
         let mut child = Command::new(all[0])
@@ -216,7 +225,7 @@ impl Home {
             .env("CONFIRMD_CONFIG", self.file())
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()
@@ -231,7 +240,10 @@ impl Home {
             .expect("sh");
         // What these two commands answer holds an address or a key: that is what they are for.
         let answers = !matches!(words[0], "key" | "subscriber");
-        let stdout = listen(child.stdout.take().expect("piped"), answers);
+        let stdout = match child.stdout.take() {
+            Some(piped) => listen(piped, answers),
+            None => listen(std::io::empty(), false),
+        };
         let stderr = listen(child.stderr.take().expect("piped"), true);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         Daemon {
@@ -450,6 +462,12 @@ impl Drop for Daemon {
         }
         let _ = self.guard.wait();
     }
+}
+
+/// Returns a pipe that nobody reads.
+pub fn unread() -> PipeWriter {
+    let (_, unread) = std::io::pipe().expect("a pipe");
+    unread
 }
 
 /// Reads lines until the pipe ends, and keeps them for the leak search.
