@@ -54,6 +54,14 @@ impl Stop {
         self.reach(Phase::Hard)
     }
 
+    /// Does what may be cut off at any moment; none if no new work may be taken before it is done.
+    pub async fn or_soft<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.soft() => None,
+        }
+    }
+
     /// Asks everybody to finish.
     pub fn trigger_soft(&self) {
         self.raise(Phase::Soft);

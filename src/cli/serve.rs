@@ -47,7 +47,11 @@ pub(super) async fn command(source: Source, config: Config) -> anyhow::Result<Ex
     logs::init(config.log.format, &config.log.filter)?;
     let stop = Stop::new();
     let reloads = lifecycle::signals(&stop)?;
-    let service = Service::open(&config, Clock::System).await?;
+    let Some(service) = stop.or_soft(Service::open(&config, Clock::System)).await else {
+        tracing::info!("stopped before it served");
+        return Ok(Exit::Done);
+    };
+    let service = service?;
     tracing::info!(
         http = %service.http_address()?,
         ops = %service.ops_address()?,

@@ -17,6 +17,7 @@ pub mod disk;
 pub mod erase;
 pub mod event;
 pub mod evidence;
+mod flock;
 pub mod idempotency;
 pub mod keyring;
 pub mod list;

@@ -22,7 +22,7 @@ use super::Error;
 /// After this time without use a connection may have been closed.
 const RESTED: Duration = Duration::from_secs(1);
 /// How long one waits for a connection.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the answer to a statement that has ended may be under way, and a connection on its way back.
 const WAY_BACK: Duration = Duration::from_secs(5);
 

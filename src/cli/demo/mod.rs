@@ -72,7 +72,11 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let stop = Stop::new();
     // SIGHUP means nothing here.
     let _reloads = lifecycle::signals(&stop)?;
-    let service = Service::open_on(&config, Clock::System, Listeners { http, ops }).await?;
+    let opening = Service::open_on(&config, Clock::System, Listeners { http, ops });
+    let Some(service) = stop.or_soft(opening).await else {
+        return Ok(Exit::Done);
+    };
+    let service = service?;
     let mailbox = Arc::new(Mailbox::open(&folder.mails()).context("the folder of mails")?);
     let origin = format!("http://{}", places.page);
     let demo = Demo {

@@ -11,11 +11,12 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, PgConnection, SqlSafeStr};
+use tokio::time::timeout;
 
 pub use self::error::ConnectError;
-use super::postgres::{Server, Terms};
+use super::postgres::{PATIENCE, Server, Terms};
 use super::sqlite::Single;
-use super::{Error, Pool};
+use super::{Error, Pool, flock};
 
 const SQLITE: &[(i64, &str, &str)] = &[(
     1,
@@ -150,9 +151,7 @@ fn log_of(database: &Path) -> PathBuf {
 async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
     // Two first starts at once must not both create the schema; sqlx locks nothing on SQLite.
     let migrating = lock_file(path, "migrate")?;
-    migrating
-        .lock()
-        .map_err(|error| ConnectError::file(path, &error))?;
+    flock::take(&migrating, &path.with_added_extension("migrate")).await?;
 
     // SQLite would take the log of another file for the new one's.
     if !path.exists() && log_of(path).exists() {
@@ -238,7 +237,9 @@ async fn postgres(
     // Changing a large table may take long, whatever its owner's statements may take otherwise.
     let owner = owner.clone().options([("statement_timeout", "0")]);
     // A failed migration keeps its advisory lock until the connection ends: so it gets one of its own.
-    let mut connection = PgConnection::connect_with(&owner).await.map_err(refused)?;
+    let connected = timeout(PATIENCE, PgConnection::connect_with(&owner)).await;
+    let connected = connected.map_err(|_| Error::unavailable("no answer from the server"))?;
+    let mut connection = connected.map_err(refused)?;
     migrate(&mut connection, POSTGRES).await?;
     connection.close().await?;
 

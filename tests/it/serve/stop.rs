@@ -1,11 +1,15 @@
 //! Stops: what runs is finished, and the next start goes on where the last one was.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use std::fs::File;
+use std::net::SocketAddr;
 
-use crate::support::app::{both, signup};
-use crate::support::daemon::{Home, QUICK};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::app::{Db, both, signup};
+use crate::support::daemon::{Home, PATIENCE, QUICK};
 use crate::support::driver::Driver;
+use crate::support::patience::seen;
 use crate::support::peer::{Act, Peer, Point};
 use crate::support::sql;
 
@@ -69,6 +73,44 @@ both!(a_stop_finishes_the_request_and_the_mail_that_run, |db| {
     assert_eq!(daemon.count("message.sent"), 7);
     home.trail().await;
 });
+
+#[tokio::test]
+async fn a_stop_during_the_start_ends_it() {
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
+    // PostgreSQL takes the connection and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut home = Home::new(Db::Postgres, nobody, QUICK);
+    let addr = silent.local_addr().expect("an address");
+    home.set("DATABASE__URL", &format!("postgres://one@{addr}/two"));
+    let mut daemon = home.spawn(&["serve"]);
+    let _taken = silent.accept().await.expect("a connection");
+    daemon.term();
+    assert_eq!(daemon.wait().await.code(), Some(0));
+    let done = home.run(&["stats"]).await;
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+    assert!(done.stderr.contains("database"), "{}", done.stderr);
+
+    // Somebody else has the lock of the schema.
+    let home = Home::new(Db::Sqlite, nobody, QUICK);
+    let beside = |name: &str| home.dir.path().join(name);
+    let migrating = File::create(beside("confirmd.db.migrate")).expect("a file");
+    migrating.lock().expect("nobody has it");
+    let mut daemon = home.spawn(&["serve"]);
+    seen("the daemon's lock", PATIENCE, async || {
+        let made = beside("confirmd.db.lock").exists();
+        made.then_some(()).ok_or("none")
+    })
+    .await;
+    daemon.term();
+    assert_eq!(daemon.wait().await.code(), Some(0));
+    let done = home.run(&["key", "list"]).await;
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("confirmd.db.migrate"),
+        "{}",
+        done.stderr
+    );
+}
 
 both!(
     a_second_signal_or_the_deadline_cuts_and_nothing_is_lost,
