@@ -90,9 +90,16 @@ impl Purpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(pub [u8; 4]);
 
+impl KeyId {
+    /// Returns it as a number.
+    pub fn number(self) -> u32 {
+        u32::from_be_bytes(self.0)
+    }
+}
+
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+        write!(f, "{:08x}", self.number())
     }
 }
 
@@ -180,6 +187,11 @@ impl LinkKeys {
             return None;
         };
         Some(Self { keys, signing })
+    }
+
+    /// Returns the ids of all keys.
+    pub fn ids(&self) -> impl Iterator<Item = KeyId> {
+        self.keys.keys().copied()
     }
 
     /// Returns the id of the key that signs new links.

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep, sleep_until};
@@ -12,14 +13,15 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{PAUSE, REST, failed};
 use crate::clock::random;
 use crate::flow::Flows;
+use crate::flow::keyring::open_existing;
 use crate::store::Error;
 use crate::store::wake::{Bell, Waits};
 
-/// Wakes and is woken until `soft`; `here` is what this process works on.
-pub async fn run(flows: Arc<Flows>, here: Waits, soft: impl Future<Output = ()>) {
+/// Wakes and is woken until `soft`; `here` is what this process works on, `keys` the folder of its keys.
+pub async fn run(flows: Arc<Flows>, here: Waits, keys: PathBuf, soft: impl Future<Output = ()>) {
     let repeat = async {
         loop {
-            let Err(error) = watch(&flows, here).await;
+            let Err(error) = watch(&flows, here, &keys).await;
             failed(&flows, "wake", &error);
             sleep(REST).await;
         }
@@ -31,11 +33,15 @@ pub async fn run(flows: Arc<Flows>, here: Waits, soft: impl Future<Output = ()>)
 }
 
 /// Rings on both sides until the database refuses.
-async fn watch(flows: &Flows, here: Waits) -> Result<Infallible, Error> {
+async fn watch(flows: &Flows, here: Waits, keys: &Path) -> Result<Infallible, Error> {
     let name = u128::from_ne_bytes(random()).to_string();
     let Some(mut bell) = Bell::hang(&flows.pool, name).await? else {
         return pending().await;
     };
+    bell.show(&flows.keys().ids()).await?;
+    if flows.pool.is_shared() {
+        take_keys(flows, keys).await;
+    }
     // What was rung until now has been missed, on both sides.
     wake(flows, here);
     let mut waits = Waits {
@@ -48,6 +54,7 @@ async fn watch(flows: &Flows, here: Waits) -> Result<Infallible, Error> {
             biased;
             () = flows.mail_waits.notified(), if !here.mails && !waits.mails => waits.mails = true,
             () = flows.event_waits.notified(), if !here.events && !waits.events => waits.events = true,
+            () = flows.keys_changed.notified() => bell.show(&flows.keys().ids()).await?,
             () = sleep_until(again), if waits.any() => {
                 bell.ring(waits).await?;
                 waits = Waits::default();
@@ -61,6 +68,15 @@ async fn watch(flows: &Flows, here: Waits) -> Result<Infallible, Error> {
                 });
             }
         }
+    }
+}
+
+/// Takes the keys anew: one may have been activated while nobody saw that this process lacks it.
+async fn take_keys(flows: &Flows, dir: &Path) {
+    match open_existing(&flows.pool, dir).await {
+        Ok(Some(keys)) => flows.set_keys(keys),
+        Ok(None) => {}
+        Err(error) => tracing::error!(error = %error, "the keys were not taken anew"),
     }
 }
 

@@ -18,13 +18,14 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Makes a key that verifies and does not sign yet; copy its file to every host, then activate it
+    /// Makes a key that verifies and does not sign yet; copy its file to every host, have the daemons take it with SIGHUP,
+    /// then activate it
     Add {
         /// What it is to sign
         #[arg(long = "for", value_enum, default_value_t = Signs::Links)]
         signs: Signs,
     },
-    /// Lets a key sign; what the one before signed stays valid
+    /// Lets a key sign; what the one before signed stays valid. Refused while a running daemon lacks it
     Activate {
         /// The id that `confirmd keyring list` shows
         id: String,
@@ -85,10 +86,15 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
             let (id, dir, purpose) = (&key.id, dir.display(), purpose.as_str());
             outln!("{id}");
             errln!(
-                "made key {id}; copy {dir}/{purpose}-{id}.key to every host, then: confirmd keyring activate {id}"
+                "made key {id}; copy {dir}/{purpose}-{id}.key to every host, send each daemon SIGHUP, then: confirmd keyring activate {id}"
             );
         }
         Command::Activate { id } => {
+            if config.database.pooler {
+                errln!(
+                    "through a pooler it cannot be seen whether every running daemon has the key: look that each took it with SIGHUP"
+                );
+            }
             activate(&pool, dir, &id, now).await?;
             errln!("key {id} signs from now on; {RELOAD}");
         }

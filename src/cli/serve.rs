@@ -245,7 +245,7 @@ impl Service {
             mails: self.roles.deliver,
             events: self.roles.sequence,
         };
-        let waking = wake::run(flows.clone(), here, stop.soft());
+        let waking = wake::run(flows.clone(), here, self.keys_dir, stop.soft());
         tasks.spawn("wake", endless(waking));
         tasks.spawn("fold", fold::run(flows.clone(), stop.soft()));
         tasks.spawn("space", endless(space::run(flows.clone(), stop.soft())));

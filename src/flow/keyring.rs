@@ -7,6 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -21,7 +22,7 @@ use crate::domain::pepper::Pepper;
 use crate::domain::time::Timestamp;
 use crate::store::keyring::{Purpose, Registered};
 use crate::store::{self, Pool};
-use crate::token::{KeyState, LinkKeys};
+use crate::token::{KeyId, KeyState, LinkKeys};
 use crate::trail::note::Signer;
 
 /// Why the keys cannot be used, and what to do.
@@ -178,7 +179,8 @@ pub async fn add(
     Ok(key)
 }
 
-/// Lets a key sign; the one of its purpose that signed before verifies from now on.
+/// Lets a key sign; the one of its purpose that signed before verifies from now on. Refused while a process runs that does
+/// not have it; one that starts later refuses to start without it.
 ///
 /// # Errors
 /// See [`KeyringError`].
@@ -236,6 +238,13 @@ async fn change(
     let state = decide(key)?;
     let mut events = Vec::new();
     if state == KeyState::Sign {
+        let number = KeyId::from_str(id).map_err(|_| KeyringError::Unknown(id.to_owned()))?;
+        let lacking = tx.lacking(number.number()).await?;
+        if lacking > 0 {
+            return Err(KeyringError::Refused(format!(
+                "{lacking} running daemons do not have the key {id}, and would know none of its links: copy its file into keys.dir of every host, send each daemon SIGHUP, then activate it"
+            )));
+        }
         let others = registered.iter().filter(|k| k.purpose == key.purpose);
         for old in others.filter(|k| k.state == "sign" && k.id != id) {
             let old = Registered {

@@ -62,7 +62,7 @@ use crate::domain::time::Timestamp;
 use crate::store::message::Message;
 use crate::store::{self, Pool, Tx};
 use crate::telemetry::metrics::Metrics;
-use crate::token::LinkKeys;
+use crate::token::{KeyId, LinkKeys};
 
 /// The secrets of an installation.
 #[derive(Clone)]
@@ -84,6 +84,14 @@ pub struct TrailKey {
     pub signs: bool,
     /// The seed of its Ed25519 key pair (RFC 8032).
     pub seed: Arc<Zeroizing<[u8; 32]>>,
+}
+
+impl Keys {
+    /// Returns the ids of the keys that sign or verify, as numbers.
+    pub fn ids(&self) -> Vec<u32> {
+        let trail = self.trail.iter().filter_map(|key| key.id.parse().ok());
+        self.links.ids().chain(trail).map(KeyId::number).collect()
+    }
 }
 
 /// What flows are told by configuration.
@@ -127,6 +135,8 @@ pub struct Flows {
     pub written: Notify,
     /// Rings when a checkpoint was signed.
     pub checkpoint_signed: Notify,
+    /// Rings when other keys came into force.
+    pub keys_changed: Notify,
     /// Rings when the database failed in a way that leaves earlier writes in doubt.
     pub broken: Notify,
     /// The room under the database.
@@ -194,6 +204,7 @@ impl Flows {
             event_waits: Notify::new(),
             written: Notify::new(),
             checkpoint_signed: Notify::new(),
+            keys_changed: Notify::new(),
             broken: Notify::new(),
             space,
             // A process before this one may have erased something.
@@ -214,6 +225,7 @@ impl Flows {
     /// Puts other link keys in force; the pepper never changes.
     pub fn set_keys(&self, keys: Keys) {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        self.keys_changed.notify_one();
     }
 
     /// Returns the lists in force.

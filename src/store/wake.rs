@@ -6,13 +6,16 @@
 use std::time::Duration;
 
 use sqlx::ConnectOptions;
+use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::{sleep, timeout};
 
 use super::sqlite::Single;
-use super::{Error, Pool};
+use super::{Error, Pool, Tx};
 
 const CHANNEL: &str = "confirmd";
+/// The first number of the advisory locks by which processes show which keys they have; the second is the key's id.
+const HAS_KEY: u32 = 0x636b_6579;
 const MAILS: &str = "mails";
 const EVENTS: &str = "events";
 
@@ -84,6 +87,19 @@ impl Bell {
         Ok(Some(Self(Kind::Postgres { listener, name })))
     }
 
+    /// Shows that this process has these keys, for as long as it hears.
+    pub async fn show(&mut self, keys: &[u32]) -> Result<(), Error> {
+        if let Kind::Postgres { listener, .. } = &mut self.0 {
+            let keys: Vec<_> = keys.iter().map(|key| key.cast_signed()).collect();
+            // Shared, and by nobody in any other way: so nobody waits. Keys are never given up.
+            let lock = sqlx::query("select pg_advisory_lock_shared($1, key) from unnest($2) key")
+                .bind(HAS_KEY.cast_signed())
+                .bind(keys);
+            answer(lock.execute(listener)).await?;
+        }
+        Ok(())
+    }
+
     /// Waits until another process rings. Not waiting any longer loses nothing.
     pub async fn hear(&mut self) -> Result<Waits, Error> {
         match &mut self.0 {
@@ -127,6 +143,22 @@ impl Bell {
             answer(notify.execute(listener)).await?;
         }
         Ok(())
+    }
+}
+
+impl Tx {
+    /// Counts the processes that hear and do not have a key. Those behind a pooler show nothing; a SQLite file has one.
+    pub async fn lacking(&mut self, key: u32) -> Result<i64, Error> {
+        const SQL: &str = "select count(*) from (
+            select l.pid from pg_locks l join pg_database d on d.oid = l.database
+            where d.datname = current_database() and l.locktype = 'advisory' and l.objsubid = 2 and l.classid = $1
+            group by l.pid having not bool_or(l.objid = $2)) lacking";
+        let Tx::Postgres(tx) = self else {
+            return Ok(0);
+        };
+        let count = sqlx::query_as(SQL).bind(Oid(HAS_KEY)).bind(Oid(key));
+        let (count,) = count.fetch_one(&mut **tx).await?;
+        Ok(count)
     }
 }
 

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::app::{Db, both};
-use crate::support::daemon::{Home, QUICK};
+use crate::support::daemon::{Home, PATIENCE, QUICK};
 use crate::support::driver::{Driver, signups};
+use crate::support::mail::Mail;
+use crate::support::patience::seen;
 use crate::support::peer::{Peer, Point};
 
 /// Counts the mails of each recipient.
@@ -125,6 +127,73 @@ async fn the_work_of_a_dead_replica_is_done_by_the_other() {
         "nothing had reached its DATA"
     );
     home.trail().await;
+}
+
+/// Activates a key as soon as nobody who runs lacks it; says why not while somebody does.
+async fn activate(home: &Home, id: &str, until: &str) {
+    seen(until, PATIENCE, async || {
+        let done = home.run(&["keyring", "activate", id]).await;
+        let as_wanted = done.stderr.contains(until);
+        as_wanted.then_some(()).ok_or(done.stderr)
+    })
+    .await;
+}
+
+/// Who cannot verify a link answers 404 to whoever wants to leave by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_signs_when_every_process_has_it() {
+    let peer = Peer::start().await;
+    let mut home = Home::new(Db::Postgres, peer.addr(), QUICK);
+    let key = home.key("acme", "signup").await;
+    let mut signs = home.start().await;
+    let (here, there) = (home.keys(), home.dir.path().join("another-host"));
+    std::fs::create_dir(&there).expect("a folder");
+    let copy = || {
+        for file in std::fs::read_dir(&here).expect("the keys") {
+            let file = file.expect("a file");
+            std::fs::copy(file.path(), there.join(file.file_name())).expect("a copy");
+        }
+    };
+    copy();
+    home.set("KEYS__DIR", &there.display().to_string());
+    home.set("ROLES__DELIVER", "false");
+    let verifies = home.start().await;
+    home.set("KEYS__DIR", &here.display().to_string());
+    let seen =
+        "select count(distinct pid) from pg_locks where locktype = 'advisory' and objsubid = 2
+        and database = (select oid from pg_database where datname = current_database())";
+    home.until("that are seen", seen, 2).await;
+
+    let add = async || home.run(&["keyring", "add"]).await.stdout;
+    let first = add().await;
+    activate(&home, &first, "2 running daemons do not have").await;
+    signs.hup();
+    activate(&home, &first, "1 running daemons do not have").await;
+    copy();
+    verifies.hup();
+    activate(&home, &first, "signs from now on").await;
+
+    // Whoever was not seen for a while looks by itself.
+    let second = add().await;
+    copy();
+    let deaf = "select pg_terminate_backend(pid)::text from pg_stat_activity
+        where datname = current_database() and application_name = 'confirmd wake'";
+    assert_eq!(home.sql(deaf).await, ["true", "true"]);
+    home.until("that are seen again", seen, 2).await;
+    activate(&home, &second, "signs from now on").await;
+    signs.hup();
+    signs
+        .message("reloaded senders, lists, templates and link keys")
+        .await;
+    for n in 0..2 {
+        let email = format!("rotated-{n}@example.org");
+        assert_eq!(signs.sign_up(&key, &email, &["weekly"]).await.status, 202);
+        peer.wait_for(n + 1).await;
+        let mail = Mail::read(&peer.mails()[n].bytes);
+        let way_out = mail.list_unsubscribe();
+        let left = verifies.press(&way_out, "List-Unsubscribe=One-Click").await;
+        assert_eq!(left.status, 200, "{}", left.body);
+    }
 }
 
 both!(a_process_without_the_right_keys_refuses_to_start, |db| {

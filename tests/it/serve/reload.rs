@@ -1,9 +1,10 @@
 //! SIGHUP: other lists come into force, or the old ones stay.
 
 use crate::support::app::{LISTS, both};
-use crate::support::daemon::{Daemon, Home, QUICK};
+use crate::support::daemon::{Daemon, Home, PATIENCE, QUICK};
 use crate::support::http::send;
 use crate::support::mail::{Mail, links};
+use crate::support::patience::seen;
 use crate::support::peer::Peer;
 
 const RELOADED: &str = "reloaded senders, lists, templates and link keys";
@@ -180,8 +181,15 @@ both!(link_keys_are_rotated_without_a_restart, |db| {
     assert_eq!(added.code, Some(0), "{}", added.stderr);
     let id = added.stdout.trim().to_owned();
     assert!(home.keys().join(format!("links-{id}.key")).exists());
-    let activated = home.run(&["keyring", "activate", &id]).await;
-    assert_eq!(activated.code, Some(0), "{}", activated.stderr);
+    reload(&mut daemon, RELOADED).await;
+    let activated = seen("that the daemon has it", PATIENCE, async || {
+        let done = home.run(&["keyring", "activate", &id]).await;
+        match done.code {
+            Some(0) => Ok(()),
+            _ => Err(done.stderr),
+        }
+    });
+    activated.await;
     reload(&mut daemon, RELOADED).await;
     let new = mail(&mut daemon, &peer, &key, "new@example.org", "weekly").await;
     let page = daemon.press(&old.confirm(), "").await;
