@@ -1,22 +1,16 @@
 //! The keyring: files that hold cryptographic keys, and the register that says which there must be.
 //!
-//! A file is `<purpose>-<id>.key` with 32 random bytes in base64url. Only the process that finds an empty register makes
-//! the first ones; whoever lacks a registered key, or finds another in its place, refuses to start.
+//! Only the process that finds an empty register makes the first ones; whoever lacks a registered key, or finds another in
+//! its place, refuses to start.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
-use zeroize::Zeroizing;
-
+pub use super::key_file::refuse_stray;
+use super::key_file::{self, make, make_dir};
 use super::{Keys, TrailKey};
 use crate::clock::random;
-use crate::domain::consent::Hash;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::pepper::Pepper;
 use crate::domain::time::Timestamp;
@@ -97,7 +91,7 @@ pub async fn open(pool: &Pool, dir: &Path, now: Timestamp) -> Result<Keys, Keyri
     ];
     let mut made = Vec::new();
     for (purpose, state) in first {
-        made.push(make(dir, purpose, state, now)?);
+        made.push(make(dir, purpose, state, now, None)?);
     }
     for key in &made {
         tx.register_key(key).await?;
@@ -132,7 +126,7 @@ pub async fn trail_keys(
     let registered = pool.read().await?.keyring().await?;
     let trail = registered.iter().filter(|k| k.purpose == Purpose::Trail);
     let keys = trail.map(|key| {
-        let seed = read_file(dir, key)?;
+        let seed = key_file::read(dir, key)?;
         let signer = Signer::new(origin, &seed);
         let signer = signer.map_err(|error| KeyringError::Refused(error.to_string()))?;
         Ok(signer.verifier().public_key())
@@ -150,7 +144,7 @@ pub async fn list(
 ) -> Result<Vec<(Registered, Result<(), KeyringError>)>, store::Error> {
     let registered = pool.read().await?.keyring().await?;
     let looked = registered.into_iter().map(|key| {
-        let file = read_file(dir, &key).map(drop);
+        let file = key_file::read(dir, &key).map(drop);
         (key, file)
     });
     Ok(looked.collect())
@@ -170,8 +164,13 @@ pub async fn add(
         let why = "there is one pepper, for good: every keyed hash of an address rests on it";
         return Err(KeyringError::Refused(why.to_owned()));
     }
-    make_dir(dir)?;
-    let key = make(dir, purpose, KeyState::Verify.as_str(), now)?;
+    let registered = pool.read().await?.keyring().await?;
+    let Some(other) = registered.first() else {
+        let why = "nothing is known yet: the first `confirmd serve` makes the first keys";
+        return Err(KeyringError::Refused(why.to_owned()));
+    };
+    let owner = key_file::owner(dir, other)?;
+    let key = make(dir, purpose, KeyState::Verify.as_str(), now, Some(owner))?;
     let mut tx = pool.begin().await?;
     tx.register_key(&key).await?;
     tx.append(&[event(&key, now)]).await?;
@@ -234,7 +233,7 @@ async fn change(
     let signs = |k: &&Registered| k.purpose != Purpose::Pepper;
     let key = registered.iter().filter(signs).find(|key| key.id == id);
     let key = key.ok_or_else(|| KeyringError::Unknown(id.to_owned()))?;
-    read_file(dir, key)?;
+    key_file::read(dir, key)?;
     let state = decide(key)?;
     let mut events = Vec::new();
     if state == KeyState::Sign {
@@ -279,7 +278,7 @@ fn read(dir: &Path, registered: &[Registered]) -> Result<Keys, KeyringError> {
     let (mut links, mut trail) = (Vec::new(), Vec::new());
     let mut pepper = None;
     for key in registered {
-        let secret = read_file(dir, key)?;
+        let secret = key_file::read(dir, key)?;
         match key.purpose {
             Purpose::Pepper => pepper = Some(Pepper::new(&secret)),
             Purpose::Trail => trail.push(TrailKey {
@@ -305,104 +304,5 @@ fn read(dir: &Path, registered: &[Registered]) -> Result<Keys, KeyringError> {
             trail,
         }),
         _ => Err(store::Error::corrupt("the keyring lacks a pepper or a signing key").into()),
-    }
-}
-
-/// Refuses a folder that holds keys: where none is registered, the database that they belong to is another one.
-///
-/// # Errors
-/// [`KeyringError::Stray`], or when the folder cannot be read.
-pub fn refuse_stray(dir: &Path) -> Result<(), KeyringError> {
-    let files = match fs::read_dir(dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        files => files.map_err(|error| cannot(dir, &error))?,
-    };
-    for file in files {
-        let path = file.map_err(|error| cannot(dir, &error))?.path();
-        if path.extension().is_some_and(|end| end == "key") {
-            return Err(KeyringError::Stray(path.display().to_string()));
-        }
-    }
-    Ok(())
-}
-
-fn path(dir: &Path, purpose: Purpose, id: &str) -> PathBuf {
-    dir.join(format!("{}-{id}.key", purpose.as_str()))
-}
-
-fn read_file(dir: &Path, key: &Registered) -> Result<Zeroizing<[u8; 32]>, KeyringError> {
-    let path = path(dir, key.purpose, &key.id);
-    let name = || path.display().to_string();
-    let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => KeyringError::Missing(name()),
-        _ => cannot(&path, &error),
-    })?;
-    let text = Zeroizing::new(text);
-    let mode = fs::metadata(&path)
-        .map_err(|error| cannot(&path, &error))?
-        .permissions()
-        .mode();
-    if mode & 0o077 != 0 {
-        return Err(KeyringError::Exposed {
-            path: name(),
-            mode: mode & 0o777,
-        });
-    }
-    let mut secret = Zeroizing::new([0; 32]);
-    match BASE64.decode_slice(text.trim_end(), secret.as_mut_slice()) {
-        Ok(32) => {}
-        _ => return Err(KeyringError::Malformed(name())),
-    }
-    if fingerprint(&secret) != key.fingerprint {
-        return Err(KeyringError::Changed(name()));
-    }
-    Ok(secret)
-}
-
-fn make(
-    dir: &Path,
-    purpose: Purpose,
-    state: &str,
-    now: Timestamp,
-) -> Result<Registered, KeyringError> {
-    let secret = Zeroizing::new(random::<32>());
-    let id = format!("{:08x}", u32::from_be_bytes(random()));
-    let path = path(dir, purpose, &id);
-    let text = Zeroizing::new(format!("{}\n", BASE64.encode(*secret)));
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        // The name must survive a power cut as well as the content.
-        fs::File::open(dir)?.sync_all()
-    };
-    write().map_err(|error| cannot(&path, &error))?;
-    Ok(Registered {
-        id,
-        purpose,
-        state: state.to_owned(),
-        fingerprint: fingerprint(&secret),
-        created_at: now,
-    })
-}
-
-fn make_dir(dir: &Path) -> Result<(), KeyringError> {
-    fs::create_dir_all(dir).map_err(|error| cannot(dir, &error))
-}
-
-fn fingerprint(secret: &[u8; 32]) -> Vec<u8> {
-    let mut labelled = b"confirmd key fingerprint v1".to_vec();
-    labelled.extend_from_slice(secret);
-    Hash::of(&labelled).0[..16].to_vec()
-}
-
-fn cannot(path: &Path, error: &std::io::Error) -> KeyringError {
-    KeyringError::File {
-        path: path.display().to_string(),
-        reason: error.to_string(),
     }
 }

@@ -19,6 +19,7 @@ pub mod export;
 pub mod gate;
 mod happened;
 pub mod job;
+mod key_file;
 pub mod keyring;
 pub mod lease;
 pub mod prove;

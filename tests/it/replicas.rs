@@ -1,7 +1,8 @@
 //! Several processes on one PostgreSQL, and why one SQLite file serves one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
 
 use crate::support::app::{Db, both};
 use crate::support::daemon::{Home, PATIENCE, QUICK};
@@ -266,6 +267,45 @@ both!(a_process_without_the_right_keys_refuses_to_start, |db| {
     );
     assert!(!empty.exists());
 });
+
+/// Root adds a key beside a service of another user; only root can be another user.
+#[tokio::test]
+async fn a_key_that_root_adds_is_the_services() {
+    let peer = Peer::start().await;
+    let home = Home::new(Db::Sqlite, peer.addr(), QUICK);
+    let mut daemon = home.start().await;
+    daemon.term();
+    assert!(daemon.wait().await.success());
+    let nobody = |path: &Path| chown(path, Some(65534), Some(65534));
+    if nobody(home.dir.path()).is_err() {
+        return;
+    }
+    for folder in [home.dir.path(), &home.keys()] {
+        nobody(folder).expect("root may");
+        for file in std::fs::read_dir(folder).expect("a folder") {
+            nobody(&file.expect("a file").path()).expect("root may");
+        }
+    }
+    let added = home.run(&["keyring", "add"]).await;
+    assert_eq!(added.code, Some(0), "{}", added.stderr);
+    let listed = home.run_as_nobody(&["keyring", "list"]).await;
+    assert_eq!(listed.code, Some(0), "{}{}", listed.stdout, listed.stderr);
+    assert_eq!(listed.stdout.lines().count(), 4);
+
+    // Without the right to give it away.
+    let bounded = ["setpriv", "--bounding-set=-chown"];
+    let refused = home.run_by(&bounded, &["keyring", "add"]).await;
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("run it as that user"),
+        "{}",
+        refused.stderr
+    );
+    let listed = home.run_as_nobody(&["keyring", "list"]).await;
+    assert_eq!((listed.code, listed.stdout.lines().count()), (Some(0), 4));
+    let files = std::fs::read_dir(home.keys()).expect("the keys");
+    assert_eq!(files.count(), 4);
+}
 
 #[tokio::test]
 async fn one_sqlite_file_serves_one_daemon() {
