@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::clock::random;
 use crate::domain::consent::Hash;
 
 /// The files of a SQLite database, in the order in which they may be moved: without the first one the others are of no use,
@@ -23,10 +24,10 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Names a file beside a target; it is not there yet.
+    /// Names a file beside a target; it is not there yet. In a container a process that died had the same number as this.
     pub fn beside(target: &Path) -> Self {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let name = format!(".{name}.{}.partial", std::process::id());
+        let name = format!(".{name}.{:016x}.partial", u64::from_ne_bytes(random()));
         Self {
             path: target.with_file_name(name),
             target: target.to_owned(),

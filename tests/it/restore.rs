@@ -881,3 +881,27 @@ async fn copies_that_are_not_mounted_are_missed() {
     let done = lost.restore(&["--copy-lost"]).await;
     assert_eq!(done.code, Some(0), "{}", done.stderr);
 }
+
+/// In a container every process has the same number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_process_that_died_left_is_in_nobodys_way() {
+    let peer = Peer::start().await;
+    let home = Home::new(Db::Sqlite, peer.addr(), QUICK);
+    let mut daemon = home.start().await;
+    daemon.term();
+    assert!(daemon.wait().await.success());
+    let backup = home.dir.path().join("backup");
+    let backup = backup.to_str().expect("UTF-8");
+    let left = |name: &str| {
+        let left = home.dir.path().join(format!(".{name}"));
+        left.display().to_string()
+    };
+    for (name, words) in [
+        ("backup", &["backup", backup][..]),
+        ("confirmd.db", &["restore", backup, "--replace"]),
+    ] {
+        let leave = "touch \"$0.$$.partial\"; exec \"$@\"";
+        let done = home.run_by(&["sh", "-c", leave, &left(name)], words).await;
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+    }
+}
