@@ -1,7 +1,8 @@
 //! The filesystem under a SQLite file: whether it can be trusted with it, and how much room it has.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::connect::ConnectError;
@@ -28,6 +29,22 @@ const REMOTE: &[(u32, &str)] = &[
 
 /// What is written to see whether it stays.
 const PROBE: &[u8] = b"confirmd looks whether this filesystem keeps what is written\n";
+
+/// Makes a SQLite file that is not there yet, for its owner's eyes only; SQLite makes its log alike.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn make(database: &Path) -> Result<(), ConnectError> {
+    let mut options = OpenOptions::new();
+    // One that is there is not opened: closing it would end the locks that this process has on it.
+    options.write(true).create_new(true).mode(0o600);
+    match options.open(database) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(ConnectError::file(database, &error))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// The filesystem under one SQLite file.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 pub use self::error::ConnectError;
 use super::postgres::{PATIENCE, Server, Terms};
 use super::sqlite::Single;
-use super::{Error, Pool, flock};
+use super::{Error, Pool, disk, flock};
 
 const SQLITE: &[(i64, &str, &str)] = &[(
     1,
@@ -157,6 +157,7 @@ async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
     if !path.exists() && log_of(path).exists() {
         return Err(ConnectError::Torn(path.display().to_string()));
     }
+    disk::make(path)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)

@@ -286,3 +286,16 @@ async fn another_name_for_the_trail_is_refused_with_the_one_that_it_has() {
     assert!(daemon.wait().await.success());
     assert_eq!(home.run(&["audit", "verify"]).await.code, Some(0));
 }
+
+/// Whatever the user's umask: addresses are nobody else's to read.
+#[tokio::test]
+async fn a_sqlite_file_is_for_its_owner_alone() {
+    let mut home = Home::new(Db::Sqlite, nowhere(), "");
+    let open = ["sh", "-c", "umask 022; exec \"$@\"", "sh"];
+    home.wrapper = open.map(str::to_owned).into();
+    let _daemon = home.start().await;
+    for name in ["confirmd.db", "confirmd.db-wal", "confirmd.db-shm"] {
+        let file = std::fs::metadata(home.dir.path().join(name)).expect(name);
+        assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+}
