@@ -157,7 +157,9 @@ impl Tx {
             return Ok(0);
         };
         let count = sqlx::query_as(SQL).bind(Oid(HAS_KEY)).bind(Oid(key));
-        let (count,) = count.fetch_one(&mut **tx).await?;
+        let (count,) = tx
+            .ask(async |conn| Ok(count.fetch_one(conn).await?))
+            .await?;
         Ok(count)
     }
 }
