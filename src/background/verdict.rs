@@ -2,7 +2,18 @@
 
 use crate::domain::delivery::breaker::Sign;
 use crate::domain::delivery::{Answer, Attempt};
-use crate::smtp::{Cause, Phase, Verdict};
+use crate::smtp::{Cause, Phase, Reply, Verdict};
+
+/// Whom the relay's answer concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Concerns {
+    /// Every mail: the relay itself, or our name, login or encryption.
+    All,
+    /// Those of one sender.
+    Sender,
+    /// Perhaps one alone.
+    Mail,
+}
 
 /// Translates a verdict for the retry rules, and into what is written down.
 pub(super) fn judged(verdict: Verdict) -> (Attempt, Option<Answer>) {
@@ -37,17 +48,36 @@ pub(super) fn judged(verdict: Verdict) -> (Attempt, Option<Answer>) {
 pub(super) fn sign_of(verdict: Verdict) -> Sign {
     match verdict {
         Verdict::Sent { .. } | Verdict::Refused { .. } | Verdict::Rejected { .. } => Sign::Works,
-        // From RCPT on a policy may concern the one mail only: several in a row say more.
-        Verdict::Misconfigured { phase, .. } if is_from_rcpt_on(phase) => Sign::Fails,
+        // The mail waits by itself: left alone, the relay would keep others waiting whom this does not concern.
+        Verdict::Misconfigured { phase, cause } | Verdict::Deferred { phase, cause }
+            if matches!(cause, Cause::Reply(_)) && concerns(phase, cause) != Concerns::All =>
+        {
+            Sign::Works
+        }
         Verdict::Misconfigured { .. } => Sign::Refuses,
-        Verdict::Deferred {
-            phase,
-            cause: Cause::Reply(_),
-        } if is_from_rcpt_on(phase) => Sign::Works,
         // A recipient's own server may be what keeps the relay silent there.
         Verdict::Deferred { phase, .. } if is_from_rcpt_on(phase) => Sign::Silent,
         Verdict::Deferred { .. } | Verdict::Ambiguous { .. } => Sign::Fails,
         Verdict::Stopped => Sign::Silent,
+    }
+}
+
+/// Says whom an answer concerns that did not take a mail.
+pub(super) fn concerns(phase: Phase, cause: Cause) -> Concerns {
+    match (phase, cause) {
+        (Phase::Mail, Cause::Reply(reply)) if is_about_the_sender(reply) => Concerns::Sender,
+        _ if is_from_rcpt_on(phase) => Concerns::Mail,
+        _ => Concerns::All,
+    }
+}
+
+/// Tells whether an answer to MAIL is about its sender. A 5xx is, unless it has us log in or encrypt first (RFC 4954,
+/// section 6; RFC 3207, section 4); a 4xx only where it says so: a relay that is full or too busy says that there.
+fn is_about_the_sender(reply: Reply) -> bool {
+    match (reply.code, reply.enhanced.map(|e| (e.subject, e.detail))) {
+        (421 | 530 | 534 | 535 | 538, _) | (_, Some((7, 8 | 9 | 11))) => false,
+        (400..=499, enhanced) => matches!(enhanced, Some((1 | 7, _))),
+        _ => true,
     }
 }
 

@@ -16,7 +16,7 @@ pub enum Verdict {
     Deferred { phase: Phase, cause: Cause },
     /// The relay, its policy or our settings are wrong: try again later and raise an alarm; no recipient is at fault.
     ///
-    /// Before [`Phase::Rcpt`] it concerns every mail; from there on a policy may concern this one only.
+    /// Before [`Phase::Mail`] it concerns every mail; at MAIL perhaps one sender's, and from RCPT on perhaps this one only.
     Misconfigured { phase: Phase, cause: Cause },
     /// The dot was, or may have been, sent and no final reply came: the mail may or may not arrive (RFC 1047).
     Ambiguous { cause: Cause },

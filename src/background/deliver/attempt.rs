@@ -149,7 +149,7 @@ impl Deliver {
             (Verdict::Stopped, Looked::Said(Look::Arrived)) => (Attempt::Arrived, None),
             _ => judged(verdict),
         };
-        lane.sound_alarm(verdict);
+        lane.sound_alarm(verdict, &job.message);
         if let Some(answer) = &answer
             && attempt != Attempt::Sent
         {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::alarm::Alarm;
 use crate::clock::random;
 use crate::domain::delivery::breaker::{Admits, Breaker, Sign, Turned};
 use crate::domain::delivery::pace::Pace;
@@ -15,6 +16,7 @@ use crate::domain::delivery::turns::Turns;
 use crate::domain::time::Timestamp;
 use crate::flow::Flows;
 use crate::smtp::{Relay, Verdict};
+use crate::store::message::Message;
 use crate::telemetry::logs::field;
 
 /// Mails that may stand in line behind those that hang; the others go back for a while.
@@ -38,8 +40,7 @@ pub(super) struct Lane {
 
 struct State {
     breaker: Breaker,
-    /// The relay refused to work for us, and has taken no mail since.
-    alarm: bool,
+    alarm: Alarm,
     pace: Pace,
     turns: Turns,
     waiting: VecDeque<Waiting>,
@@ -79,7 +80,7 @@ impl Lane {
     ) -> Self {
         let state = State {
             breaker: Breaker::default(),
-            alarm: false,
+            alarm: Alarm::default(),
             pace: Pace::new(rate, flows.clock.now()),
             turns: Turns::new(sessions),
             waiting: VecDeque::new(),
@@ -267,23 +268,22 @@ impl Lane {
         }
     }
 
-    /// Says once that the relay itself refuses to work, and once that it works again.
-    pub(super) fn sound_alarm(&self, verdict: Verdict) {
-        let changes = |on| {
-            let changes = std::mem::replace(&mut self.state().alarm, on) != on;
-            if changes {
-                self.flows.metrics.relay_alarm(&self.name, on);
-            }
-            changes
+    /// Says once that the relay refuses to work for us, and once that it takes mails again.
+    pub(super) fn sound_alarm(&self, verdict: Verdict, message: &Message) {
+        let (on, sender) = {
+            let alarm = &mut self.state().alarm;
+            let Some(on) = alarm.hear(verdict, message) else {
+                return;
+            };
+            (on, alarm.sender().cloned())
         };
+        self.flows.metrics.relay_alarm(&self.name, on);
         match verdict {
-            Verdict::Misconfigured { phase, cause } if changes(true) => {
-                tracing::error!({ field::RELAY } = self.name, { field::PHASE } = %phase, { field::REASON } = %cause, "the relay refuses to work for us: check its settings; mails wait, for two days at most");
+            Verdict::Misconfigured { phase, cause } => {
+                let sender = sender.as_ref().map(tracing::field::display);
+                tracing::error!({ field::RELAY } = self.name, { field::SENDER } = sender, { field::PHASE } = %phase, { field::REASON } = %cause, "the relay refuses to work for us: check its settings; mails wait, for two days at most");
             }
-            Verdict::Sent { .. } if changes(false) => {
-                tracing::info!({ field::RELAY } = self.name, "the relay takes mails again");
-            }
-            _ => {}
+            _ => tracing::info!({ field::RELAY } = self.name, "the relay takes mails again"),
         }
     }
 

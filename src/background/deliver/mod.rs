@@ -5,6 +5,7 @@
 //! next mail while the last one's settlement waits for its commit; never more than two batches are claimed and unsettled,
 //! nor more than four with those that wait for a slow domain.
 
+mod alarm;
 mod attempt;
 mod compose;
 mod lane;

@@ -140,7 +140,7 @@ both!(a_relay_that_refuses_to_work_is_left_alone, |db| {
     assert_eq!(knocks(&app, 10 * SECOND).await, 1);
     assert_eq!(app.event_counts().await["message.deferred"], tried);
     app.peer
-        .at(Point::Mail, Act::reply("550 5.7.1 not from you"));
+        .at(Point::Mail, Act::reply("530 5.7.0 log in first"));
     assert_eq!(knocks(&app, 40 * SECOND).await, 2);
     assert_eq!(app.event_counts().await["message.deferred"], tried + 1);
     app.peer.script(|_| None);
@@ -155,6 +155,86 @@ both!(a_relay_that_refuses_to_work_is_left_alone, |db| {
         metric(&app, "confirmd_relay_alarm{relay=\"smtp\"}").await,
         0
     );
+});
+
+both!(mails_that_a_relay_refuses_keep_no_other_waiting, |db| {
+    let app = TestApp::with(db, LISTS, QUICK).await;
+    app.peer.script(|moment| {
+        let refused = moment.recipient.is_some_and(|to| to.contains("@refused-"));
+        (refused && moment.point == Point::Rcpt).then(|| Act::reply("554 5.7.1 denied"))
+    });
+    for i in 0..12 {
+        app.sign_up(&format!("p{i}@refused-{i}.example"), &["weekly"])
+            .await;
+    }
+    app.deliver().await;
+    app.mail_for("good@example.org", &["weekly"]).await;
+    // Each waits for itself, as long as any mail that was put off.
+    assert_eq!(app.event_counts().await["message.deferred"], 12);
+    app.pass(72 * SECOND);
+    app.deliver().await;
+    app.mail_for("better@example.org", &["weekly"]).await;
+    assert_eq!(app.event_counts().await["message.deferred"], 24);
+    assert_eq!(
+        metric(&app, "confirmd_relay_paused{relay=\"smtp\"}").await,
+        0
+    );
+});
+
+both!(one_refused_recipient_raises_no_alarm, |db| {
+    let app = TestApp::with(db, LISTS, QUICK).await;
+    let alarm = async || metric(&app, "confirmd_relay_alarm{relay=\"smtp\"}").await;
+    app.peer.at(Point::Rcpt, Act::reply("550 5.7.1 denied"));
+    app.sign_up("one@example.org", &["weekly"]).await;
+    for _ in 0..4 {
+        app.deliver().await;
+        app.pass(20 * MINUTE);
+    }
+    assert_eq!(app.event_counts().await["message.deferred"], 4);
+    assert_eq!(alarm().await, 0);
+    // One relay that refuses three, and has taken nothing since, refuses to work for us.
+    app.sign_up("two@example.org", &["weekly"]).await;
+    app.deliver().await;
+    assert_eq!(alarm().await, 0);
+    app.sign_up("three@example.org", &["weekly"]).await;
+    app.deliver().await;
+    assert_eq!(alarm().await, 1);
+    app.peer.script(|_| None);
+    app.mail_for("four@example.org", &["weekly"]).await;
+    assert_eq!(alarm().await, 0);
+});
+
+both!(a_sender_that_a_relay_refuses_keeps_no_other_waiting, |db| {
+    for (reply, raised) in [
+        ("553 5.7.1 Sender address rejected", 1),
+        ("550 not from you", 1),
+        ("450 4.1.8 Sender address rejected: Domain not found", 0),
+    ] {
+        let app = TestApp::with(db, LISTS, QUICK).await;
+        let key = app
+            .make_key("other", &[confirmd::flow::api_key::Scope::Signup])
+            .await;
+        app.peer.script(move |moment| {
+            let other = moment.sender == Some("confirm@other.example");
+            (other && moment.point == Point::Mail).then(|| Act::reply(reply))
+        });
+        for i in 0..20 {
+            let body = crate::support::app::signup(&format!("p{i}@example.org"), &["tips"]);
+            let body = body.to_string();
+            let answer = app.post_json("/v1/signups", &key, &[], &body).await;
+            assert_eq!(answer.status, 202);
+        }
+        app.deliver().await;
+        app.mail_for("good@example.org", &["weekly"]).await;
+        let alarm = async || metric(&app, "confirmd_relay_alarm{relay=\"smtp\"}").await;
+        let paused = "confirmd_relay_paused{relay=\"smtp\"}";
+        // What it takes of another sender says nothing about this one.
+        assert_eq!((metric(&app, paused).await, alarm().await), (0, raised));
+        app.peer.script(|_| None);
+        app.pass(72 * SECOND);
+        app.deliver().await;
+        assert_eq!((app.peer.mails().len(), alarm().await), (21, 0), "{reply}");
+    }
 });
 
 /// A further relay beside the main one.
@@ -189,7 +269,7 @@ both!(another_relay_takes_over_while_the_first_is_gone, |db| {
     assert_eq!((app.peer.mails().len(), backup.mails().len()), (3, 30));
     // One that refuses keeps its alarm, whatever the other takes.
     app.peer
-        .at(Point::Mail, Act::reply("550 5.7.1 not from you"));
+        .at(Point::Mail, Act::reply("530 5.7.0 log in first"));
     for email in ["found-out@example.org", "went-round@example.org"] {
         app.sign_up(email, &["weekly"]).await;
         app.deliver().await;

@@ -117,8 +117,10 @@ impl Dialogue {
             "MAIL" => {
                 self.to.clear();
                 self.transactions += 1;
-                let taken = self.answer(Point::Mail, "250 2.1.0 ok").await?;
-                self.from = taken.then(|| address(line));
+                self.from = Some(address(line));
+                if !self.answer(Point::Mail, "250 2.1.0 ok").await? {
+                    self.from = None;
+                }
             }
             "RCPT" => {
                 self.to.push(address(line));
@@ -233,6 +235,7 @@ impl Dialogue {
             point,
             connection: self.connection,
             transaction: self.transactions.saturating_sub(1),
+            sender: self.from.as_deref(),
             recipient: self.to.last().map(String::as_str),
         })
     }

@@ -73,6 +73,8 @@ pub struct Moment<'a> {
     pub connection: usize,
     /// From 0, the transactions begun on this connection.
     pub transaction: usize,
+    /// The sender of this transaction, from MAIL on.
+    pub sender: Option<&'a str>,
     /// The recipient of this transaction, from RCPT on.
     pub recipient: Option<&'a str>,
 }
