@@ -66,27 +66,21 @@ impl Session {
 /// Lets lettre say EHLO and log in.
 async fn greet(lent: &Lent, target: &Target) -> Result<Capabilities, Fault> {
     let limit = target.timeouts.hello;
+    let refused = |phase, cause| Fault {
+        phase,
+        cause: lent.wire().refusal().map_or(cause, Cause::Reply),
+    };
     // lettre takes the last reply heard, to the connection or to STARTTLS, for its greeting, and says EHLO
     let hello = AsyncSmtpConnection::connect_with_transport(Box::new(lent.clone()), &target.hello);
-    let mut connection = match timeout(limit, hello).await {
-        Ok(hello) => hello.map_err(|error| Fault {
-            phase: Phase::Hello,
-            cause: Cause::from(&error),
-        })?,
-        // lettre answers a refusal with QUIT and waits: the refusal is what counts
-        Err(_) => {
-            let refusal = lent.wire().last().filter(|reply| reply.class() > 3);
-            return Err(Fault {
-                phase: Phase::Hello,
-                cause: refusal.map_or(Cause::Timeout, Cause::Reply),
-            });
-        }
-    };
+    let hello = timeout(limit, hello).await;
+    let hello = hello.map_err(|_| refused(Phase::Hello, Cause::Timeout))?;
+    let mut connection = hello.map_err(|error| refused(Phase::Hello, Cause::from(&error)))?;
     let capabilities = Capabilities::read(lent.wire().heard());
     if let Some((username, password)) = &target.credentials {
         let password = password.expose_secret().to_owned();
         let credentials = Credentials::new(username.clone(), password);
-        log_in(&mut connection, capabilities.auth, limit, credentials).await?;
+        let logged_in = log_in(&mut connection, capabilities.auth, limit, credentials).await;
+        logged_in.map_err(|fault| refused(fault.phase, fault.cause))?;
     }
     Ok(capabilities)
 }

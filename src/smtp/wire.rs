@@ -43,6 +43,8 @@ pub(super) struct Wire {
     stream: Stream,
     /// The last reply that was heard to its end.
     heard: Vec<u8>,
+    /// The first that was a refusal.
+    refusal: Option<Reply>,
     /// Received and not yet heard: the replies that follow, where several commands were sent at once.
     ahead: Vec<u8>,
     /// The line that is being heard, cut at [`LINE_KEPT`].
@@ -63,6 +65,7 @@ impl Wire {
         Wire {
             stream: Stream::Plain(stream),
             heard: Vec::new(),
+            refusal: None,
             ahead: Vec::new(),
             line: Vec::new(),
             reply: Vec::new(),
@@ -83,6 +86,11 @@ impl Wire {
         let line = self.heard.split(|&b| b == b'\r').next()?;
         let line = std::str::from_utf8(line).ok()?;
         Some(Reply::new(line.get(..3)?.parse().ok()?, line.get(4..)?))
+    }
+
+    /// The first refusal. What lettre makes of it is its own: it knows second digits up to 5, and answers with QUIT.
+    pub(super) fn refusal(&self) -> Option<Reply> {
+        self.refusal
     }
 
     /// Hears the next reply. The last one of a turn stays for lettre to be read again.
@@ -190,16 +198,17 @@ impl Wire {
         }
     }
 
-    /// Takes `line` into `reply`: `250-text`, `250 text`, or `250` alone, which clients must bear (RFC 5321, 4.2).
+    /// Takes `line` into `reply`: `250-text`, `250 text`, or `250` alone, which clients must bear (RFC 5321, 4.2). A code
+    /// that nobody defines is judged by its first digit (4.3.2): relays say 571 and 590.
     fn end_line(&mut self) -> io::Result<()> {
         if self.line.last() == Some(&b'\r') {
             self.line.pop();
         }
         let more = match self.line[..] {
-            [b'2'..=b'5', b'0'..=b'5', b'0'..=b'9'] => false,
+            [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9'] => false,
             [
                 b'2'..=b'5',
-                b'0'..=b'5',
+                b'0'..=b'9',
                 b'0'..=b'9',
                 mark @ (b' ' | b'-'),
                 ..,
@@ -219,6 +228,8 @@ impl Wire {
         if !more {
             self.complete = true;
             self.heard.clone_from(&self.reply);
+            let refusal = self.last().filter(|reply| reply.class() > 3);
+            self.refusal = self.refusal.or(refusal);
         }
         Ok(())
     }

@@ -87,6 +87,7 @@ fn rows() -> Vec<Row> {
         waits(Dot, reply("451 4.3.0 later"), "message.deferred dot reply 451 4.3.0"),
         fails(Dot, "554 no", "message.failed dot reply 554 -", "rejected"),
         fails(Dot, "554 5.6.0 content", "message.failed dot reply 554 5.6.0", "rejected"),
+        fails(Dot, "571 refused", "message.failed dot reply 571 -", "rejected"),
         waits(Greeting, Act::Silence, "message.deferred greeting timeout - -"),
         waits(Ehlo, Act::Silence, "message.deferred hello timeout - -"),
         waits(Auth, Act::Silence, "message.deferred auth timeout - -"),

@@ -198,6 +198,7 @@ async fn a_refused_login_is_configuration() {
         ),
         (Act::reply("454 4.7.0 later"), "deferred auth: 454 4.7.0"),
         (Act::reply("421 busy"), "deferred auth: 421"),
+        (Act::reply("571 no"), "misconfigured auth: 571"),
         (Act::reply("334 and"), "deferred auth: malformed answer"),
         (Act::Close, "deferred auth: connection closed"),
         (Act::Silence, "deferred auth: timeout"),

@@ -86,6 +86,7 @@ async fn every_reply_has_its_verdict() {
             "misconfigured hello: 550 5.7.1",
             2,
         ),
+        (Ehlo, "571 not you", "misconfigured hello: 571", 2),
         (Mail, "421 4.7.0 too many", "deferred mail: 421 4.7.0", 2),
         (Mail, "451 4.3.0 later", "deferred mail: 451 4.3.0", 1),
         (Mail, "550 5.7.1 sender", "misconfigured mail: 550 5.7.1", 1),
@@ -126,6 +127,13 @@ async fn every_reply_has_its_verdict() {
             1,
         ),
         (Dot, "554 5.7.1 spam", "misconfigured dot: 554 5.7.1", 1),
+        // whose second digit nobody defines is judged by the first (RFC 5321, section 4.3.2)
+        (Mail, "577 sender", "misconfigured mail: 577", 1),
+        (Rcpt, "471 later", "deferred rcpt: 471", 1),
+        (Rcpt, "571 5.1.1 unknown", "refused rcpt: 571 5.1.1", 1),
+        (Rcpt, "590 no", "refused rcpt: 590", 1),
+        (Dot, "471 later", "deferred dot: 471", 1),
+        (Dot, "571 refused", "rejected dot: 571", 1),
         (Dot, "354 what", "ambiguous: malformed answer", 2),
     ] {
         row(settings, point, Act::reply(reply), expected, connections).await;
