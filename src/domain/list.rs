@@ -249,7 +249,7 @@ impl List {
 }
 
 /// Returns the host of a signup's form, only where every list names its origin: else anybody could put any name into a
-/// mail.
+/// mail. One that no mail can name is not vouched for, either.
 pub fn vouched_site<'l>(source: &str, lists: impl IntoIterator<Item = &'l List>) -> Option<String> {
     let url = url::Url::parse(source).ok()?;
     let origin = url.origin().ascii_serialization();
@@ -258,6 +258,13 @@ pub fn vouched_site<'l>(source: &str, lists: impl IntoIterator<Item = &'l List>)
         .into_iter()
         .all(known)
         .then(|| url.host_str().map(str::to_owned))?
+        .filter(|host| can_be_named(host))
+}
+
+/// Tells whether a mail can name a host: URLs know hosts with an underscore, and with signs that mean something elsewhere.
+pub fn can_be_named(host: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
+    host.bytes().all(plain)
 }
 
 mod seconds {

@@ -138,15 +138,14 @@ fn assemble(draft: &Draft, parts: &Parts, tokens: &[String]) -> Result<Composed,
 
 /// Refuses what could end a header early or would not be read back as it was meant.
 fn check(draft: &Draft) -> Result<(), ComposeError> {
-    let host = |b: u8| b.is_ascii_alphanumeric() || b".-:[]".contains(&b);
     let boundary = |b: u8| b.is_ascii_alphanumeric() || b"=_-.".contains(&b);
     // RFC 5322, section 3.6.4: dot-atoms around one @.
     let id = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.@".contains(&b);
     let link = |b: u8| b.is_ascii_graphic() && !b"<>\"\\,".contains(&b);
     let only = |text: &str, allowed: fn(u8) -> bool| text.bytes().all(allowed);
-    let site = draft.site.as_deref().unwrap_or_default();
+    let site = draft.site.as_deref();
     match () {
-        () if !only(site, host) => Err(ComposeError::Header("site")),
+        () if !site.is_none_or(list::can_be_named) => Err(ComposeError::Header("site")),
         () if !only(&draft.message_id, id) || draft.message_id.matches('@').count() != 1 => {
             Err(ComposeError::Header("Message-ID"))
         }
