@@ -104,15 +104,8 @@ pub async fn claim(
                 Some(signup) => confirmation(flows, &mut work, message, &signup, now)?,
                 None => Decision::End(MessageState::Cancelled),
             },
-            // They tell of lists that the person may have left since.
-            (MessageKind::Welcome | MessageKind::AlreadySubscribed, _)
-                if !message
-                    .lists
-                    .iter()
-                    .all(|about| is_subscribed(&work, message.subscriber, about)) =>
-            {
-                Decision::End(MessageState::Cancelled)
-            }
+            // They tell of lists that the person may have left since, or joined again.
+            _ if !is_still_so(&work, &message) => Decision::End(MessageState::Cancelled),
             _ => Decision::Send(Box::new(message), None),
         };
         let (message, expires, jobs) = match decision {
@@ -247,6 +240,16 @@ fn confirmation(
 /// A mail's own link was used, and no copy of it is kept as evidence.
 pub(super) fn has_arrived(message: &Message, mut states: impl Iterator<Item = ListState>) -> bool {
     message.ambiguous == 0 && states.any(|state| state == ListState::Confirmed)
+}
+
+/// What a mail says of its lists is the case: who is told goodbye is on none of them, who is told of a subscription on all.
+fn is_still_so(work: &Work, message: &Message) -> bool {
+    let is_on = |about| is_subscribed(work, message.subscriber, about);
+    match message.kind {
+        MessageKind::Welcome | MessageKind::AlreadySubscribed => message.lists.iter().all(is_on),
+        MessageKind::Goodbye => !message.lists.iter().any(is_on),
+        MessageKind::Confirmation => true,
+    }
 }
 
 /// A person is on a list that a mail is about.

@@ -39,6 +39,10 @@ pub async fn start(flows: Arc<Flows>, batch: &[Arc<Job>]) -> Result<Vec<Look>, E
     let (mut tx, held) = hold(&flows, &claims).await?;
     let signups: Vec<_> = batch.iter().filter_map(|job| job.message.signup).collect();
     let asked = tx.asked(&signups).await?;
+    let left = batch.iter().map(|job| &job.message);
+    let left = left.filter(|message| message.kind == MessageKind::Goodbye);
+    let left: Vec<_> = left.map(|message| message.subscriber).collect();
+    let subscriptions = tx.subscriptions_of(&left).await?;
     tx.commit().await?;
     let in_force = flows.in_force();
     let wanted = |message: &Message| match (message.kind, message.signup) {
@@ -58,6 +62,11 @@ pub async fn start(flows: Arc<Flows>, batch: &[Arc<Job>]) -> Result<Vec<Look>, E
                 })
             })
         }
+        (MessageKind::Goodbye, _) => !subscriptions.iter().any(|one| {
+            one.subscriber == message.subscriber
+                && one.state.is_subscribed()
+                && message.lists.iter().any(|about| about.list == one.list)
+        }),
         _ => true,
     };
     let arrived = |message: &Message| {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Flows;
 use crate::clock::random;
 use crate::domain::consent::Hash;
+use crate::domain::delivery::MessageKind;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{SignupId, SubscriberId, SubscriptionId};
 use crate::domain::ledger::Ledger;
@@ -68,6 +69,12 @@ impl Work {
             ..Self::default()
         };
         work.take(flows, tx, read.signups).await?;
+        // Who is told goodbye may be back.
+        let left = picked.iter().filter(|m| m.kind == MessageKind::Goodbye);
+        let left: Vec<_> = left.map(|message| message.subscriber).collect();
+        for subscription in tx.subscriptions_of(&left).await? {
+            work.put(subscription);
+        }
         let people = read.people.into_iter().map(|person| (person.id, person));
         Ok((work, people.collect()))
     }

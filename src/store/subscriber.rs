@@ -178,6 +178,9 @@ impl Tx {
         &mut self,
         ids: &[SubscriberId],
     ) -> Result<Vec<Subscription>, Error> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         const SQL: &str = "select id, subscriber, list, state, basis, since, counter, signup, revision, locale, restricted_at
             from subscription where subscriber in (select s.id from {set})";
         let set = Set::new().uuid("id", ids.iter().map(|id| id.0));

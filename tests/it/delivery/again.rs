@@ -387,6 +387,42 @@ both!(nobody_is_greeted_who_has_left, |db| {
     }
 });
 
+both!(nobody_hears_a_goodbye_who_is_back, |db| {
+    for (list, held) in [("weekly", false), ("weekly", true), ("offers", false)] {
+        let app = TestApp::with(db, LISTS, QUICK).await;
+        let mail = app.mail_for("anna@example.org", &["weekly"]).await;
+        let page = app.press(&mail.confirm(), "").await;
+        let leave = app.unsubscribe_links(&page).pop().expect("a way out");
+        app.pass(11 * MINUTE);
+        app.peer.at(Point::Rcpt, Act::reply("451 4.7.1 later"));
+        assert_eq!(app.press(&leave, "by=page").await.status, 200);
+        app.deliver().await;
+        app.peer.script(|_| None);
+        let mail = app.mail_for("anna@example.org", &[list]).await;
+        let join = async |app: &TestApp| {
+            let page = app.press(&mail.confirm(), "").await;
+            assert_eq!(page.status, 200);
+        };
+        if held {
+            app.pass(2 * MINUTE);
+            meanwhile(&app, Point::Ehlo, join).await;
+        } else {
+            join(&app).await;
+            app.pass(2 * MINUTE);
+            app.deliver().await;
+        }
+        let state = app.sql("select state from message where kind = 'goodbye'");
+        let expected = if list == "weekly" {
+            "cancelled"
+        } else {
+            "sent"
+        };
+        assert_eq!(state.await, [expected], "{list}, {held}");
+        let mails = if list == "weekly" { 2 } else { 3 };
+        assert_eq!(app.mailbox("anna@example.org").len(), mails);
+    }
+});
+
 both!(a_welcome_outlives_the_link_that_led_to_it, |db| {
     let lists = greeting().replace("frequency = \"P7D\"", "link_life = \"1 hour\"");
     let app = TestApp::with(db, &lists, QUICK).await;
