@@ -15,33 +15,32 @@ pub(super) enum Concerns {
     Mail,
 }
 
-/// Translates a verdict for the retry rules, and into what is written down.
-pub(super) fn judged(verdict: Verdict) -> (Attempt, Option<Answer>) {
-    let of = |phase: Phase, cause: Cause| {
-        let reply = match cause {
-            Cause::Reply(reply) => Some(reply),
-            _ => None,
-        };
-        Some(Answer {
-            phase: phase.as_str().to_owned(),
-            cause: class(cause).to_owned(),
-            code: reply.map(|reply| reply.code),
-            enhanced: reply
-                .and_then(|reply| reply.enhanced)
-                .map(|e| e.to_string()),
-        })
-    };
-    match verdict {
-        Verdict::Sent { reply } => (Attempt::Sent, of(Phase::Dot, Cause::Reply(reply))),
+/// Translates a verdict for the retry rules, and into what is written down; none where the mail was stopped.
+pub(super) fn judged(verdict: Verdict) -> Option<(Attempt, Option<Answer>)> {
+    let (attempt, phase, cause) = match verdict {
+        Verdict::Sent { reply } => (Attempt::Sent, Phase::Dot, Cause::Reply(reply)),
         Verdict::Refused { phase, reply } | Verdict::Rejected { phase, reply } => {
-            (Attempt::Failed, of(phase, Cause::Reply(reply)))
+            (Attempt::Failed, phase, Cause::Reply(reply))
         }
         Verdict::Deferred { phase, cause } | Verdict::Misconfigured { phase, cause } => {
-            (Attempt::Deferred, of(phase, cause))
+            (Attempt::Deferred, phase, cause)
         }
-        Verdict::Ambiguous { cause } => (Attempt::Ambiguous, of(Phase::Dot, cause)),
-        Verdict::Stopped => (Attempt::Stopped, None),
-    }
+        Verdict::Ambiguous { cause } => (Attempt::Ambiguous, Phase::Dot, cause),
+        Verdict::Stopped => return None,
+    };
+    let reply = match cause {
+        Cause::Reply(reply) => Some(reply),
+        _ => None,
+    };
+    let answer = Answer {
+        phase: phase.as_str().to_owned(),
+        cause: class(cause).to_owned(),
+        code: reply.map(|reply| reply.code),
+        enhanced: reply
+            .and_then(|reply| reply.enhanced)
+            .map(|e| e.to_string()),
+    };
+    Some((attempt, Some(answer)))
 }
 
 /// Says what an attempt tells about the relay itself.

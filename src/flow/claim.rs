@@ -183,10 +183,25 @@ fn confirmation(
             return Ok(withhold(flows, work, signup, &names, reason, now));
         }
         let states = work.lists(signup.id).iter().map(|list| list.state);
-        return Ok(match has_arrived(&message, states) {
-            true => Decision::WriteDown(Box::new(message)),
-            false => Decision::End(MessageState::Cancelled),
-        });
+        if has_arrived(&message, states) {
+            return Ok(Decision::WriteDown(Box::new(message)));
+        }
+        if message.ambiguous == 0 {
+            keep_out(flows, work, signup, &closed, Withheld::Closed, now);
+            keep_out(flows, work, signup, &left, Withheld::Left, now);
+        }
+        let state = match (message.ambiguous, ended, closed.len() + left.len()) {
+            // As where the last attempt is in doubt.
+            (1.., ..) => SignupState::Sent,
+            (_, 1.., _) => SignupState::NotNeeded,
+            (_, _, 1..) => return Ok(withhold(flows, work, signup, &[], Withheld::Left, now)),
+            // It expired, which its link's end says.
+            _ => return Ok(Decision::End(MessageState::Cancelled)),
+        };
+        if let Some(signup) = work.change_signup(signup.id) {
+            signup.state = state;
+        }
+        return Ok(Decision::End(MessageState::Cancelled));
     }
     // The first mail to a mailbox was counted when it was queued: it does not keep itself back.
     work.change_ledger(signup.mailbox).discount(message.id);

@@ -83,7 +83,7 @@ mod domain {
         #[path = "PLACE/turns.rs"] pub mod turns;
         #[path = "PLACE/simulation/mod.rs"] mod simulation;
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Attempt { Sent, Failed, Deferred, Ambiguous, Stopped }
+        pub enum Attempt { Sent, Failed, Deferred, Ambiguous, Arrived }
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum MessageState { Queued, Claimed, Sent, Withheld, Cancelled, Failed, Unknown, Quarantined }
     }

@@ -20,7 +20,7 @@ use crate::flow::job::Job;
 use crate::flow::settle;
 use crate::flow::start::Look;
 use crate::message::{Composed, Proof};
-use crate::smtp::{Outgoing, Verdict};
+use crate::smtp::Outgoing;
 use crate::store::queue::Back;
 use crate::telemetry::logs::field;
 
@@ -144,10 +144,11 @@ impl Deliver {
         lane.note(sign_of(verdict));
         turn.end(is_about_the_mail(verdict).then(took));
         let looked = look().said;
-        let (attempt, answer) = match (verdict, looked) {
-            (Verdict::Stopped, Looked::Failed) => return self.give_back(job, None).await,
-            (Verdict::Stopped, Looked::Said(Look::Arrived)) => (Attempt::Arrived, None),
-            _ => judged(verdict),
+        let (attempt, answer) = match (judged(verdict), looked) {
+            (Some(judged), _) => judged,
+            (None, Looked::Said(Look::Arrived)) => (Attempt::Arrived, None),
+            // What becomes of one that is not wanted any more, its next claim decides.
+            (None, _) => return self.give_back(job, None).await,
         };
         lane.sound_alarm(verdict, &job.message);
         if let Some(answer) = &answer

@@ -106,8 +106,6 @@ named! {
         Deferred = "deferred",
         /// Perhaps accepted: the answer to the final dot is missing.
         Ambiguous = "ambiguous",
-        /// No longer wanted when its turn came.
-        Stopped = "stopped",
         /// Not made: its link was used, so that an earlier copy came, of which nobody wrote anything down.
         Arrived = "arrived",
     }
@@ -116,6 +114,6 @@ named! {
 impl Attempt {
     /// Tells whether the relay was asked.
     pub fn was_made(self) -> bool {
-        !matches!(self, Attempt::Stopped | Attempt::Arrived)
+        self != Attempt::Arrived
     }
 }

@@ -44,7 +44,6 @@ pub fn after(
     match outcome {
         Attempt::Sent => Next::End(MessageState::Sent),
         Attempt::Failed => Next::End(MessageState::Failed),
-        Attempt::Stopped => Next::End(MessageState::Cancelled),
         Attempt::Arrived => Next::End(MessageState::Unknown),
         Attempt::Ambiguous if ambiguous > 1 => Next::End(MessageState::Unknown),
         Attempt::Ambiguous => retry(now + AMBIGUOUS_WAIT, MessageState::Unknown),

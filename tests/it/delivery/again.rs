@@ -5,6 +5,7 @@ use std::time::Duration;
 use confirmd::domain::time::Timestamp;
 
 use super::{MINUTE, QUICK, kinds, last_event, message, next};
+use crate::audit::fixture;
 use crate::support::app::{LISTS, TestApp, both};
 use crate::support::peer::{Act, Point};
 
@@ -265,11 +266,14 @@ both!(a_decision_between_claim_and_data_cancels_the_mail, |db| {
         })
         .await;
         // A plain "no" to one mail is no answer to the other: that one was asked for once more.
-        let (state, mails) = match wish {
-            "no" => ("sent 1 0", 2),
-            _ => ("cancelled 0 0", 1),
+        let (state, outcome, mails) = match wish {
+            "no" => ("sent 1 0", "sent weekly=open", 2),
+            "confirm" => ("cancelled 0 0", "not_needed weekly=already_confirmed", 1),
+            "hold" => ("withheld 0 0", "withheld offers=withheld", 1),
+            _ => ("withheld 0 0", "withheld weekly=withheld", 1),
         };
         assert_eq!(message(&app, &second).await, state, "{wish}");
+        assert_eq!(app.outcome(&second).await, outcome, "{wish}");
         assert_eq!(app.mailbox("anna@example.org").len(), mails, "{wish}");
         let sent = kinds(&app, &second).await;
         assert_eq!(
@@ -277,6 +281,8 @@ both!(a_decision_between_claim_and_data_cancels_the_mail, |db| {
             wish == "no",
             "{wish}"
         );
+        fixture::sign(&app).await;
+        assert_eq!(fixture::verified(&app).await.findings, [], "{wish}");
         // The connection was put right for the next mail.
         app.mail_for("bert@example.org", &["weekly"]).await;
         let connections = 1 + usize::from(point == Point::Ehlo);
@@ -285,6 +291,33 @@ both!(a_decision_between_claim_and_data_cancels_the_mail, |db| {
             connections,
             "{wish}"
         );
+    }
+});
+
+both!(a_signup_whose_mail_is_no_longer_needed_says_so, |db| {
+    for held in [false, true] {
+        let app = TestApp::with(db, LISTS, QUICK).await;
+        let first = app.mail_for("anna@example.org", &["weekly"]).await;
+        app.pass(11 * MINUTE);
+        app.peer.at(Point::Rcpt, Act::reply("451 4.7.1 later"));
+        let second = app.sign_up("anna@example.org", &["weekly"]).await;
+        app.deliver().await;
+        app.peer.script(|_| None);
+        let press =
+            async |app: &TestApp| assert_eq!(app.press(&first.confirm(), "").await.status, 200);
+        if held {
+            app.pass(2 * MINUTE);
+            meanwhile(&app, Point::Ehlo, press).await;
+        } else {
+            press(&app).await;
+            app.pass(2 * MINUTE);
+            app.deliver().await;
+        }
+        assert_eq!(message(&app, &second).await, "cancelled 1 0", "{held}");
+        let outcome = app.outcome(&second).await;
+        assert_eq!(outcome, "not_needed weekly=already_confirmed", "{held}");
+        fixture::sign(&app).await;
+        assert_eq!(fixture::verified(&app).await.findings, []);
     }
 });
 
@@ -314,7 +347,7 @@ both!(a_look_at_the_next_in_line_counts_for_a_moment, |db| {
             app.peer.release();
         };
         tokio::join!(app.deliver(), pressing);
-        let state = if later { "cancelled 0 0" } else { "sent 1 0" };
+        let state = if later { "withheld 0 0" } else { "sent 1 0" };
         assert_eq!(message(&app, &second).await, state, "{later}");
         assert_eq!(app.mailbox("anna@example.org").len(), 1);
     }
@@ -349,6 +382,13 @@ both!(a_decision_between_two_attempts_cancels_the_second, |db| {
             }
             let state = message(&app, &signup).await;
             assert_eq!(state, "cancelled 1 1", "{wish}, held at the relay: {held}");
+            // What was perhaps sent, and answered, was.
+            let answer = if wish == "no" {
+                "declined"
+            } else {
+                "confirmed"
+            };
+            assert_eq!(app.outcome(&signup).await, format!("sent weekly={answer}"));
             assert_eq!(
                 app.peer.mails().len(),
                 1,
@@ -464,7 +504,8 @@ both!(
             let signup = app.sign_up("anna@example.org", &["offers"]).await;
             let close = async |app: &TestApp| app.reload(&without_offers()).await;
             meanwhile(&app, point, close).await;
-            assert_eq!(message(&app, &signup).await, "cancelled 0 0");
+            assert_eq!(message(&app, &signup).await, "withheld 0 0");
+            assert_eq!(app.outcome(&signup).await, "withheld offers=withheld");
             assert_eq!(app.peer.mails().len(), 0);
         }
     }
