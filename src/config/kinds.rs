@@ -13,8 +13,8 @@ use url::{Host, Url};
 use super::read::{Fault, Read, fault, name};
 use super::source::ENVIRONMENT;
 use crate::domain::address::Address;
-use crate::domain::list::Mailbox;
 use crate::domain::locale::Locale;
+use crate::domain::mailbox::Mailbox;
 use crate::domain::time::parse_duration;
 
 /// The longest text that a setting may hold, in characters.

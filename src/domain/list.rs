@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::address::{Address, InvalidAddress};
 use super::consent::Hash;
 use super::locale::Locale;
+use super::mailbox::Mailbox;
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
@@ -71,44 +71,6 @@ names! {
 #[derive(Debug, thiserror::Error)]
 #[error("not a name: 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit")]
 pub struct InvalidName;
-
-/// A mailbox as configuration writes it: `Name <local@domain>` or the bare address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Mailbox {
-    /// The display name.
-    pub name: Option<String>,
-    /// The address.
-    pub address: Address,
-}
-
-impl TryFrom<String> for Mailbox {
-    type Error = InvalidAddress;
-
-    fn try_from(text: String) -> Result<Self, InvalidAddress> {
-        let (name, address) = match text.trim().strip_suffix('>') {
-            Some(rest) => rest.rsplit_once('<').ok_or(InvalidAddress::NoAt)?,
-            None => ("", text.trim()),
-        };
-        let name = name.trim().trim_matches('"');
-        if name.chars().any(char::is_control) {
-            return Err(InvalidAddress::Control);
-        }
-        Ok(Self {
-            name: (!name.is_empty()).then(|| name.to_owned()),
-            address: Address::parse(address)?,
-        })
-    }
-}
-
-impl From<Mailbox> for String {
-    fn from(mailbox: Mailbox) -> String {
-        match mailbox.name {
-            Some(name) => format!("{name} <{}>", mailbox.address.as_str()),
-            None => mailbox.address.as_str().to_owned(),
-        }
-    }
-}
 
 /// The authority to which a person can complain (GDPR, article 13(2)(d)).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

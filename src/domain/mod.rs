@@ -37,6 +37,7 @@ pub mod ledger;
 pub mod limits;
 pub mod list;
 pub mod locale;
+pub mod mailbox;
 pub mod pepper;
 pub mod receipt;
 pub mod signup;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::content::Content;
 use crate::domain::address::Address;
 use crate::domain::delivery::MessageKind;
-use crate::domain::list::{Facts, Mailbox, Sender};
+use crate::domain::list::{Facts, Sender};
 use crate::domain::locale::Locale;
+use crate::domain::mailbox::Mailbox;
 use crate::domain::time::Timestamp;
 
 /// All that a mail depends on besides its template. The same draft and template give the same bytes.

@@ -23,6 +23,7 @@ pub use self::proof::Proof;
 use self::parts::Parts;
 use crate::domain::address::Address;
 use crate::domain::list::{self, ListId};
+use crate::domain::mailbox;
 use crate::domain::time::Timestamp;
 use crate::template::{MailTemplate, TemplateError};
 
@@ -98,7 +99,7 @@ fn assemble(draft: &Draft, parts: &Parts, tokens: &[String]) -> Result<Composed,
         .envelope(envelope)
         .from(Mailbox::new(Some(name), envelope_from.clone()))
         .to(Mailbox::new(None, envelope_to.clone()));
-    if let Some(list::Mailbox { name, address: to }) = &sender.reply_to {
+    if let Some(mailbox::Mailbox { name, address: to }) = &sender.reply_to {
         builder = builder.reply_to(Mailbox::new(name.clone(), address(to, "Reply-To address")?));
     }
     builder = builder

@@ -10,6 +10,7 @@ use confirmd::domain::consent::Hash;
 use confirmd::domain::delivery::{MessageKind, Pinned};
 use confirmd::domain::list::{Authority, Class, ConfirmBy, Facts, List, Sender};
 use confirmd::domain::locale::Locale;
+use confirmd::domain::mailbox::Mailbox;
 use confirmd::domain::time::Timestamp;
 use confirmd::message::{ComposeError, Composed, Composer, Draft, Letter, Links, compose};
 use confirmd::template::{ConfirmPage, ListFace, MailTemplate, Preview, TemplateError, Templates};
@@ -196,6 +197,49 @@ fn links_of(letter: &Letter, origin: &str) -> Links {
         confirm: Some(link(Purpose::Confirm, signup, letter.expires)),
         decline: Some(link(Purpose::Decline, signup, None)),
         unsubscribe: letter.subscriptions.iter().map(leave).collect(),
+    }
+}
+
+#[test]
+fn a_name_in_quotes_is_what_stands_between_them() {
+    let read = |name: &str| {
+        let mailbox: Mailbox = format!("{name} <a@acme.example>").try_into().unwrap();
+        // As it is kept with the facts, and read again.
+        let kept = String::from(mailbox.clone());
+        assert_eq!(Mailbox::try_from(kept.clone()).unwrap(), mailbox, "{kept}");
+        mailbox
+    };
+    for (written, name, header) in [
+        ("Acme", "Acme", "Acme"),
+        (r#""Acme News""#, "Acme News", r#""Acme News""#),
+        (r#"" Acme ""#, " Acme ", r#"" Acme ""#),
+        (
+            r#""\"Die\" Zeitung""#,
+            r#""Die" Zeitung"#,
+            r#""\"Die\" Zeitung""#,
+        ),
+        (r#""\"Die\"""#, r#""Die""#, r#""\"Die\"""#),
+        (r#""a\\b""#, r"a\b", r#""a\\b""#),
+        (
+            r#""Die" Zeitung"#,
+            r#""Die" Zeitung"#,
+            r#""\"Die\" Zeitung""#,
+        ),
+        (r#""A" und "B""#, r#""A" und "B""#, r#""\"A\" und \"B\"""#),
+    ] {
+        let mailbox = read(written);
+        assert_eq!(mailbox.name.as_deref(), Some(name), "{written}");
+        let mut draft = draft(MessageKind::Confirmation, "en");
+        let mut facts = Facts::clone(&weekly());
+        facts.sender.from = mailbox;
+        draft.facts = vec![Arc::new(facts)];
+        let mail = mail(&draft);
+        let from = mail.lines().find_map(|line| line.strip_prefix("From: "));
+        assert_eq!(from, Some(&*format!("{header} <a@acme.example>")));
+    }
+    // Facts kept when quotes were only trimmed say the same as then: their mails are made again as they were.
+    for kept in [r#"\"Die\" Zeitung"#, r#"\"Die\"#, r#"Die" Zeitung"#] {
+        assert_eq!(read(kept).name.as_deref(), Some(kept));
     }
 }
 
