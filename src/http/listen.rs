@@ -24,6 +24,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tower::{Service, ServiceExt};
 
+use super::write_timeout::WriteTimeout;
 use crate::telemetry::logs::field;
 
 /// The head of a request, and what is read ahead of its body, in bytes; so many for each connection.
@@ -59,7 +60,8 @@ pub struct Limits {
     pub connections: usize,
     /// Longest time for the head of a request, and for an idle connection.
     pub header_timeout: Duration,
-    /// Longest time from the head of a request, its body included, to the head of the answer.
+    /// Longest time from the head of a request, its body included, to the head of the answer; and for which a client may
+    /// take nothing of what is written to it.
     pub request_timeout: Duration,
     /// How long running requests may take after the soft stop.
     pub drain: Duration,
@@ -68,7 +70,7 @@ pub struct Limits {
 /// Serves connections until `soft`, then finishes the running requests, until the drain's end or `hard`.
 ///
 /// A request whose body does not come in time is answered 408, one that we do not answer in time 503; both close the
-/// connection. Handlers find the client in a [`Peer`] extension.
+/// connection. A client that does not read is cut. Handlers find the client in a [`Peer`] extension.
 ///
 /// # Errors
 /// When the listener can never accept again.
@@ -176,7 +178,7 @@ fn connection<S: App>(
     app: S,
     limits: Limits,
 ) -> http1::Connection<
-    TokioIo<TcpStream>,
+    TokioIo<WriteTimeout<TcpStream>>,
     impl hyper::service::HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send>,
 > {
     // Without it a small answer can wait for the acknowledgement of the one before.
@@ -186,6 +188,7 @@ fn connection<S: App>(
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         answer(app.clone(), request, peer, limits.request_timeout)
     });
+    let stream = WriteTimeout::new(stream, limits.request_timeout);
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)

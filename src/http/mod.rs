@@ -16,6 +16,7 @@ pub mod ops;
 mod page;
 mod problem;
 mod well_known;
+mod write_timeout;
 
 use std::borrow::Cow;
 use std::convert::Infallible;

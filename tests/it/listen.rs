@@ -1,12 +1,13 @@
 //! The accept loop against clients on real sockets: slow, many, and there while it stops.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::Extension;
 use axum::routing::{get, post};
 use confirmd::http::listen::{Limits, Peer, serve};
@@ -14,6 +15,7 @@ use confirmd::http::ops;
 use confirmd::lifecycle::Stop;
 use confirmd::telemetry::logs;
 use confirmd::telemetry::metrics::Metrics;
+use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -118,6 +120,63 @@ async fn a_slow_head_is_cut_and_so_is_an_idle_connection() {
     let mut idle = server.client().await;
     idle.send(GET).await;
     assert!(idle.rest().await.ends_with("hello!"));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answers_makes_room_for_others() {
+    let limits = Limits {
+        connections: 2,
+        request_timeout: SHORT,
+        ..PATIENT
+    };
+    // More than the kernel keeps on both ends together.
+    const LARGE: usize = 64 << 20;
+    let app = hello().route("/large", get(async || vec![b'x'; LARGE]));
+    let server = Server::start(app, limits).await;
+    let (mut large, mut many) = (server.client().await, server.client().await);
+    large.send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let asks = GET.repeat(100);
+    let asks = async { while many.0.write_all(asks.as_bytes()).await.is_ok() {} };
+    timeout(LONG, asks)
+        .await
+        .expect("the connection stays open");
+    let mut next = server.client().await;
+    next.send(GET).await;
+    next.answer().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_in_parts_may_take_long() {
+    let limits = Limits {
+        header_timeout: SHORT * 2,
+        request_timeout: SHORT,
+        ..PATIENT
+    };
+    let release = Arc::new(Notify::new());
+    let go = release.clone();
+    let app = Router::new().route(
+        "/",
+        get(async move || {
+            let parts = stream::iter(["first!", "second!"]).then(move |part| {
+                let go = go.clone();
+                async move {
+                    if part == "second!" {
+                        go.notified().await;
+                    }
+                    Ok::<_, Infallible>(part)
+                }
+            });
+            Body::from_stream(parts)
+        }),
+    );
+    let server = Server::start(app, limits).await;
+    let mut client = server.client().await;
+    client.send(GET).await;
+    assert!(client.answer().await.ends_with("first!"));
+    // A silent one is cut after longer than an answer may take.
+    server.client().await.rest().await;
+    release.notify_one();
+    assert!(client.answer().await.ends_with("second!"));
 }
 
 #[tokio::test]
