@@ -6,24 +6,22 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tower::{Service, ServiceExt};
 
+use super::due::Due;
 use super::write_timeout::WriteTimeout;
 use crate::telemetry::logs::field;
 
@@ -31,6 +29,8 @@ use crate::telemetry::logs::field;
 const BUFFER: usize = 32 * 1024;
 /// How long accepting rests when the process or the machine is out of file descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(500);
+/// How long an app may take to say itself that a request is late: it knows the words.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// The address of the other end of the connection, as an extension of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,8 @@ pub struct Limits {
 /// Serves connections until `soft`, then finishes the running requests, until the drain's end or `hard`.
 ///
 /// A request whose body does not come in time is answered 408, one that we do not answer in time 503; both close the
-/// connection. A client that does not read is cut. Handlers find the client in a [`Peer`] extension.
+/// connection. A client that does not read is cut. Handlers find the client in a [`Peer`] extension, and their deadline in
+/// a [`Due`].
 ///
 /// # Errors
 /// When the listener can never accept again.
@@ -202,25 +203,19 @@ async fn answer<S: App>(
     peer: SocketAddr,
     within: Duration,
 ) -> Result<Response<Body>, Infallible> {
-    let complete = (!request.body().is_end_stream()).then(Arc::<AtomicBool>::default);
-    let mut request = request.map(|inner| match &complete {
-        None => Body::empty(),
-        Some(complete) => Body::new(Watched {
-            inner,
-            complete: complete.clone(),
-        }),
-    });
-    request.extensions_mut().insert(Peer(peer));
-    if let Ok(answered) = timeout(within, app.oneshot(request)).await {
-        return answered;
-    }
-    let status = match complete.is_none_or(|complete| complete.load(Ordering::Relaxed)) {
-        true => StatusCode::SERVICE_UNAVAILABLE,
-        false => StatusCode::REQUEST_TIMEOUT,
-    };
-    let mut late = Response::new(Body::empty());
-    *late.status_mut() = status;
-    let headers = late.headers_mut();
+    let (due, mut request) = Due::watch(request, Instant::now() + within);
+    let extensions = request.extensions_mut();
+    extensions.insert(Peer(peer));
+    extensions.insert(due.clone());
+    let answered = due.later(GRACE).wait(app.oneshot(request)).await;
+    answered.unwrap_or_else(|status| Ok(bare(status)))
+}
+
+/// Refuses in the place of an app that cannot.
+fn bare(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     headers.insert(
         header::CONNECTION,
         header::HeaderValue::from_static("close"),
@@ -230,36 +225,5 @@ async fn answer<S: App>(
         header::HeaderValue::from_static("no-store"),
     );
     headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("10"));
-    Ok(late)
-}
-
-/// A request's body that remembers whether all of it came.
-struct Watched {
-    inner: Incoming,
-    complete: Arc<AtomicBool>,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(cx);
-        let last = matches!(frame, Poll::Ready(None)) || self.inner.is_end_stream();
-        if last {
-            self.complete.store(true, Ordering::Relaxed);
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    response
 }

@@ -10,6 +10,7 @@
 
 mod api;
 mod body;
+mod due;
 pub mod listen;
 mod network;
 pub mod ops;
@@ -24,7 +25,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -35,12 +36,14 @@ use tower::{Service, ServiceExt, service_fn};
 pub use self::page::Pages;
 pub use self::page::record::render as render_record;
 
+use self::due::Due;
 use self::problem::Problem;
 use crate::domain::list::Sender;
 use crate::flow::api_key::Known;
 use crate::flow::gate::Gate;
 use crate::flow::space::Need;
 use crate::flow::{Flows, confirm, decline, signup, unsubscribe};
+use crate::telemetry::logs::field;
 use crate::token::Purpose;
 
 /// What handlers need.
@@ -174,12 +177,39 @@ async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     let began = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = next.run(request).await;
+    let due = request.extensions().get::<Due>().cloned();
+    let accepted = request.headers().get(header::ACCEPT_LANGUAGE).cloned();
+    let answer = next.run(request);
+    let answered = match due {
+        Some(due) => due.wait(answer).await,
+        None => Ok(answer.await),
+    };
     let route = route.map_or(Cow::Borrowed("unmatched"), |route| {
         Cow::Owned(route.as_str().to_owned())
     });
+    let mut response = answered.unwrap_or_else(|status| {
+        let language = accepted.map(|value| (header::ACCEPT_LANGUAGE, value));
+        late(&app, &route, status, &HeaderMap::from_iter(language))
+    });
     count(&app, route, &method, began, &response);
     seal(response.headers_mut());
+    response
+}
+
+/// Says to a person or a program that there is no answer in time.
+fn late(app: &App, route: &str, status: StatusCode, headers: &HeaderMap) -> Response {
+    if status.is_server_error() {
+        tracing::warn!({ field::ROUTE } = route, "no answer in time");
+    }
+    let mut response = match Purpose::of_path(route) {
+        Some(_) => page::late(app, status, headers),
+        None => Problem::late(status).into_response(),
+    };
+    // What else of a body comes is not for the next request.
+    if status == StatusCode::REQUEST_TIMEOUT {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     response
 }
 

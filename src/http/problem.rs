@@ -131,6 +131,17 @@ impl Problem {
         )
     }
 
+    /// There was no answer in time; 408 says that it was the body that did not come.
+    pub fn late(status: StatusCode) -> Self {
+        match status {
+            StatusCode::REQUEST_TIMEOUT => {
+                Self::new(status, "timeout", "The body did not come in time")
+                    .detail("Send all of it at once.")
+            }
+            _ => Self::unavailable(),
+        }
+    }
+
     /// The body is of another kind.
     pub fn unsupported_media_type() -> Self {
         Self::new(

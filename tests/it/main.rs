@@ -17,6 +17,7 @@ mod habits;
 mod interop;
 mod journey;
 mod kill;
+mod late;
 mod limits;
 mod listen;
 mod mails;

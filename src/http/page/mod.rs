@@ -53,6 +53,11 @@ fn problem(app: &App, status: StatusCode, headers: &HeaderMap, problem: Problem)
     app.pages().problem(status, &asked_locale(headers), problem)
 }
 
+/// Says that there is no answer in time.
+pub fn late(app: &App, status: StatusCode, headers: &HeaderMap) -> Response {
+    problem(app, status, headers, Problem::Unavailable)
+}
+
 /// Says that there is no such page, or, where it looks like one of our links, that this is none.
 pub fn not_found(app: &App, uri: &Uri, headers: &HeaderMap) -> Response {
     match Purpose::of_path(uri.path()) {
