@@ -102,6 +102,9 @@ pub struct Consent {
     pub challenge: Option<String>,
 }
 
+/// The longest user agent that is kept, in bytes.
+pub const USER_AGENT: usize = 1000;
+
 /// Where a request came from, as far as the policy keeps it: only ever evidence, and the first of it to be erased.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {

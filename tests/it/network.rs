@@ -87,6 +87,53 @@ both!(
     }
 );
 
+both!(
+    what_a_proxy_wrote_is_read_with_its_port_or_not_kept_at_all,
+    |db| {
+        let settings = "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[evidence]\nip = \"full\"\n";
+        let app = TestApp::with(db, LISTS, settings).await;
+        for (forwarded, ip) in [
+            ("198.51.100.7:51234", Some("198.51.100.7")),
+            ("[2001:db8::1]:443", Some("2001:db8::1")),
+            ("caf\u{e9}, 198.51.100.8", Some("198.51.100.8")),
+            ("198.51.100.9, caf\u{e9}", None),
+            ("198.51.100.9, unknown", None),
+            ("198.51.100.9, ", None),
+        ] {
+            let before = app.sql(KEPT).await.len();
+            let mail = app.mail_for("proxy@example.org", &["weekly"]).await;
+            let link = mail.confirm();
+            let headers = [("x-forwarded-for", forwarded)];
+            let page = send(app.addr, "POST", path(&link), &headers, b"").await;
+            assert_eq!(page.status, 200);
+            let kept = ip.map(|ip| format!(r#"subscription.confirmed {{"ip":"{ip}"}}"#));
+            assert_eq!(
+                app.sql(KEPT).await[before..],
+                Vec::from_iter(kept),
+                "{forwarded}"
+            );
+            app.one_click(&app.unsubscribe_links(&page)[0]).await;
+            app.pass(DAY);
+        }
+    }
+);
+
+both!(a_user_agent_is_kept_to_the_bound_of_the_api, |db| {
+    let settings = "[evidence]\nuser_agent = \"full\"\n";
+    let app = TestApp::with(db, LISTS, settings).await;
+    let mail = app.mail_for("agent@example.org", &["weekly"]).await;
+    let link = mail.confirm();
+    let agent = "U".repeat(20_000);
+    let headers = [("user-agent", agent.as_str())];
+    let page = send(app.addr, "POST", path(&link), &headers, b"").await;
+    assert_eq!(page.status, 200);
+    let kept = format!(
+        r#"subscription.confirmed {{"user_agent":"{}"}}"#,
+        &agent[..1000]
+    );
+    assert_eq!(app.sql(KEPT).await, [kept]);
+});
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_is_named_is_believed() {
     let peer = Peer::start().await;

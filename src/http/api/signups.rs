@@ -16,7 +16,7 @@ use super::authorize;
 use super::object::{Object, check, escape};
 use super::strict::Strict;
 use crate::domain::address::Address;
-use crate::domain::consent::{Action, Consent, Hash, Network};
+use crate::domain::consent::{Action, Consent, Hash, Network, USER_AGENT};
 use crate::domain::delivery::About;
 use crate::domain::id::SignupId;
 use crate::domain::list::{Entry, ListId, SenderId};
@@ -276,7 +276,7 @@ fn read_consent(
     let ip = object.read("ip", 64, |ip| {
         ip.parse::<IpAddr>().map_err(|_| "is not an IP address")
     });
-    let user_agent = object.text("user_agent", 1000);
+    let user_agent = object.text("user_agent", USER_AGENT);
     let challenge = object.text("challenge", 200);
     let consent = Consent {
         action: action?,
