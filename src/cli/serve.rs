@@ -377,7 +377,7 @@ pub(super) fn templates(config: &Config) -> anyhow::Result<Arc<Templates>> {
     let templates = Templates::load(config.templates.dir.as_deref()).context("templates")?;
     for list in &config.lists {
         for locale in list.consent.keys() {
-            if templates.language(locale).base() != locale.base() {
+            if !templates.speaks(locale) {
                 bail!(
                     "lists.{}.consent.{locale}: there are no mails and pages in this language; put locales/{}.toml into templates.dir",
                     list.id,

@@ -117,6 +117,11 @@ impl Templates {
         self.find(locale).0
     }
 
+    /// Tells whether a locale, or its base, is among the languages.
+    pub fn speaks(&self, locale: &Locale) -> bool {
+        self.language(locale).base() == locale.base()
+    }
+
     /// Returns every language.
     pub fn languages(&self) -> impl Iterator<Item = &Locale> {
         self.languages.keys()

@@ -457,7 +457,13 @@ both!(pages_speak_the_language_of_the_signup, |db| {
     insta::assert_snapshot!("pages_nl", book.0);
 
     // Where no signup is known, the browser says which language.
-    for (asked, spoken) in [("nl-NL,nl;q=0.9", "nl"), ("fi", "en"), ("!!", "en")] {
+    for (asked, spoken) in [
+        ("nl-NL,nl;q=0.9", "nl"),
+        ("en;q=0.1, nl;q=0.9", "nl"),
+        ("fi, nl;q=0.5, *;q=0.1", "nl"),
+        ("fi", "en"),
+        ("!!", "en"),
+    ] {
         let header = [("accept-language", asked)];
         let page = send(app.addr, "GET", &forged("/c/"), &header, b"").await;
         assert_eq!(page.header("content-language"), Some(spoken), "{asked}");

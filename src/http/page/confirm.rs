@@ -325,7 +325,7 @@ fn unknown(app: &App, headers: &HeaderMap) -> Response {
     page(
         app,
         StatusCode::NOT_FOUND,
-        &super::asked_locale(headers),
+        &super::asked_locale(app, headers),
         &content,
     )
 }

@@ -172,7 +172,12 @@ pub(super) fn result(
 
 /// The signup is gone: there is nothing left to refuse.
 fn unknown(app: &App, headers: &HeaderMap) -> Response {
-    page(app, StatusCode::OK, &super::asked_locale(headers), &gone())
+    page(
+        app,
+        StatusCode::OK,
+        &super::asked_locale(app, headers),
+        &gone(),
+    )
 }
 
 fn gone() -> EndedPage {

@@ -50,7 +50,8 @@ fn failed(app: &App, error: &flow::Error, headers: &HeaderMap) -> Response {
 }
 
 fn problem(app: &App, status: StatusCode, headers: &HeaderMap, problem: Problem) -> Response {
-    app.pages().problem(status, &asked_locale(headers), problem)
+    let locale = asked_locale(app, headers);
+    app.pages().problem(status, &locale, problem)
 }
 
 /// Says that there is no answer in time.
@@ -76,14 +77,32 @@ pub async fn method_not_allowed(State(app): State<Arc<App>>, headers: HeaderMap)
     )
 }
 
-/// The first language that the browser asks for; only pages that know no signup are written in it.
-fn asked_locale(headers: &HeaderMap) -> Locale {
-    headers
-        .get(header::ACCEPT_LANGUAGE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split([',', ';']).next())
-        .and_then(|tag| tag.trim().parse().ok())
-        .unwrap_or_else(Locale::english)
+/// The language that the browser likes best among those of the pages, or English; only pages that know no signup are
+/// written in it.
+fn asked_locale(app: &App, headers: &HeaderMap) -> Locale {
+    let accepted = headers.get(header::ACCEPT_LANGUAGE);
+    let accepted = accepted.and_then(|value| value.to_str().ok());
+    let pages = app.pages();
+    preferred(accepted.unwrap_or_default(), |tag| pages.speaks(tag)).unwrap_or_else(Locale::english)
+}
+
+/// Reads Accept-Language (RFC 9110, section 12.5.4): the greatest weight wins, and the first of equals.
+///
+/// A weight of 0 says "not this one"; `*` names none.
+fn preferred(accepted: &str, speaks: impl Fn(&Locale) -> bool) -> Option<Locale> {
+    let (mut best, mut greatest) = (None, 0.0);
+    for range in accepted.split(',') {
+        let (tag, weight) = range.split_once(';').unwrap_or((range, "q=1"));
+        let weight = weight.trim().strip_prefix(['q', 'Q']);
+        let weight = weight.and_then(|weight| weight.strip_prefix('=')?.parse::<f32>().ok());
+        if let (Ok(tag), Some(weight)) = (tag.trim().parse(), weight)
+            && weight > greatest
+            && speaks(&tag)
+        {
+            (best, greatest) = (Some(tag), weight);
+        }
+    }
+    best
 }
 
 fn face(sender: &Sender) -> SenderFace {
@@ -112,4 +131,30 @@ fn is_one_click(body: &[u8]) -> bool {
 /// The answer to a mail program: nobody reads it.
 fn done() -> Response {
     (StatusCode::OK, "Done.\n").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_language_with_the_greatest_weight_is_spoken() {
+        let speaks = |tag: &Locale| ["en", "nl"].contains(&tag.base().as_str());
+        let spoken = |accepted| preferred(accepted, speaks).map_or("none".to_owned(), String::from);
+        for (accepted, wanted) in [
+            ("", "none"),
+            ("nl", "nl"),
+            ("nl-be, en", "nl-BE"),
+            ("en;q=0.1, nl;q=0.9", "nl"),
+            ("en ; Q=0.5 , nl", "nl"),
+            ("en, nl;q=1.0", "en"),
+            ("fr-BE, fr;q=0.9, nl;q=0.8, en;q=0.1", "nl"),
+            ("nl;q=0, en;q=0.001", "en"),
+            ("nl;q=0, *", "none"),
+            ("*, nl;q=0.5", "nl"),
+            ("nl;q=NaN, nl;q=, nl;level=1, !!, en;q=0.2", "en"),
+        ] {
+            assert_eq!(spoken(accepted), wanted, "{accepted}");
+        }
+    }
 }

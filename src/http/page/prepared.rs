@@ -82,6 +82,11 @@ impl Pages {
         answer(status, headers.clone(), html.clone().into())
     }
 
+    /// Tells whether pages are written in a language.
+    pub fn speaks(&self, locale: &Locale) -> bool {
+        self.templates.speaks(locale)
+    }
+
     fn headers(&self, language: &Locale) -> HeaderMap {
         // Those that every answer carries come later.
         let mut headers = HeaderMap::with_capacity(8);

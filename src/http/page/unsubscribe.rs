@@ -96,5 +96,5 @@ pub(super) fn gone(app: &App, status: StatusCode, headers: &HeaderMap) -> Respon
         by_address_url: None,
         signup_url: None,
     };
-    page(app, status, &asked_locale(headers), &content)
+    page(app, status, &asked_locale(app, headers), &content)
 }
