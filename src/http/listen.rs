@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode, header};
+use axum::http::{Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -203,6 +203,11 @@ async fn answer<S: App>(
     peer: SocketAddr,
     within: Duration,
 ) -> Result<Response<Body>, Infallible> {
+    // RFC 9112, section 3.2; hyper leaves it to us.
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if request.version() == Version::HTTP_11 && hosts != 1 {
+        return Ok(bare(StatusCode::BAD_REQUEST));
+    }
     let (due, mut request) = Due::watch(request, Instant::now() + within);
     let extensions = request.extensions_mut();
     extensions.insert(Peer(peer));
@@ -211,7 +216,7 @@ async fn answer<S: App>(
     answered.unwrap_or_else(|status| Ok(bare(status)))
 }
 
-/// Refuses in the place of an app that cannot.
+/// Refuses in the place of the app.
 fn bare(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
@@ -224,6 +229,8 @@ fn bare(status: StatusCode) -> Response<Body> {
         header::CACHE_CONTROL,
         header::HeaderValue::from_static("no-store"),
     );
-    headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("10"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("10"));
+    }
     response
 }

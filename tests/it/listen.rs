@@ -217,6 +217,23 @@ async fn a_slow_handler_is_answered_503_which_may_be_tried_again() {
 }
 
 #[tokio::test]
+async fn a_request_names_one_host_or_is_refused() {
+    let server = Server::start(hello(), PATIENT).await;
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n", "400"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n", "400"),
+        ("GET / HTTP/1.1\r\nHost: x\r\n", "200"),
+        ("GET / HTTP/1.0\r\n", "200"),
+    ] {
+        let mut client = server.client().await;
+        client.send(request).await;
+        client.send("Connection: close\r\n\r\n").await;
+        let answer = client.rest().await;
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{request}{answer}");
+    }
+}
+
+#[tokio::test]
 async fn no_more_connections_than_allowed_are_served_and_the_next_has_its_turn() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = asked.clone();
