@@ -42,6 +42,10 @@ impl Timestamp {
     /// # Errors
     /// When the text is not an RFC 3339 date and time with an offset.
     pub fn parse(text: &str) -> Result<Self, InvalidTime> {
+        // jiff reads more of ISO 8601, and time zones.
+        if !is_rfc3339(text) {
+            return Err(InvalidTime);
+        }
         let at: jiff::Timestamp = text.parse().map_err(|_| InvalidTime)?;
         Ok(Self(at.as_microsecond()))
     }
@@ -69,6 +73,18 @@ impl Sub<Duration> for Timestamp {
     fn sub(self, rhs: Duration) -> Self {
         Self(self.0.saturating_sub(micros(rhs)))
     }
+}
+
+/// Tells whether a text has the form of a date-time (RFC 3339, section 5.6), in letters of either case.
+fn is_rfc3339(text: &str) -> bool {
+    let form = text.replace(|c: char| c.is_ascii_digit(), "0");
+    let form = form.to_ascii_uppercase();
+    let Some(rest) = form.strip_prefix("0000-00-00T00:00:00") else {
+        return false;
+    };
+    let fraction = rest.strip_prefix(".0");
+    let offset = fraction.map_or(rest, |more| more.trim_start_matches('0'));
+    matches!(offset, "Z" | "+00:00" | "-00:00")
 }
 
 fn micros(duration: Duration) -> i64 {
@@ -128,6 +144,34 @@ mod tests {
         let at = Timestamp::parse("2026-11-23T10:00:00+01:00").unwrap();
         assert_eq!(at.to_string(), "2026-11-23T09:00:00.000000Z");
         assert_eq!(Timestamp::from_seconds(at.as_seconds()), at);
+    }
+
+    #[test]
+    fn only_rfc_3339_is_read() {
+        let at = Timestamp::parse("2026-11-23T09:00:00Z").unwrap();
+        for same in [
+            "2026-11-23t09:00:00z",
+            "2026-11-23T09:00:00.000Z",
+            "2026-11-23T10:30:00+01:30",
+            "2026-11-23T09:00:00-00:00",
+        ] {
+            assert_eq!(Timestamp::parse(same).unwrap(), at, "{same}");
+        }
+        for other in [
+            "",
+            "20261123T090000Z",
+            "2026-11-23T09:00Z",
+            "2026-11-23 09:00:00Z",
+            "2026-11-23T09:00:00",
+            "2026-11-23T09:00:00.Z",
+            "2026-11-23T09:00:00,5Z",
+            "2026-11-23T09:00:00+01",
+            "2026-11-23T09:00:00Z[Europe/Amsterdam]",
+            "+002026-11-23T09:00:00Z",
+            "2026-13-23T09:00:00Z",
+        ] {
+            assert!(Timestamp::parse(other).is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -238,6 +238,16 @@ fn rows() -> Vec<Row> {
         ("in the future", "2026-11-23T09:05:01Z"),
         ("without an offset", "2026-11-22T08:15:00"),
         ("a date alone", "2026-11-22"),
+        ("without separators", "20261122T081500Z"),
+        ("without seconds", "2026-11-22T08:15Z"),
+        ("with a space", "2026-11-22 08:15:00Z"),
+        ("with a comma", "2026-11-22T08:15:00,5Z"),
+        ("with an offset of hours", "2026-11-22T09:15:00+01"),
+        (
+            "with a time zone",
+            "2026-11-22T09:15:00+01:00[Europe/Amsterdam]",
+        ),
+        ("with a year of six digits", "+002026-11-22T08:15:00Z"),
     ] {
         add(row(
             format!("consent.at {what}"),
@@ -1001,6 +1011,10 @@ both!(what_is_right_is_kept_as_it_was_sent, |db| {
     for (email, at) in [
         ("oldest@example.org", "2026-11-09T09:00:00Z"),
         ("ahead@example.org", "2026-11-23T09:05:00Z"),
+        // RFC 3339, section 5.6: letters of either case, any fraction, an offset that may be unknown.
+        ("small@example.org", "2026-11-22t08:15:00z"),
+        ("exact@example.org", "2026-11-22T09:15:00.123456789+01:00"),
+        ("unknown@example.org", "2026-11-22T08:15:00-00:00"),
     ] {
         let mut body = signup(email, &["weekly"]);
         body["consent"]["at"] = json!(at);
