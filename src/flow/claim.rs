@@ -253,7 +253,7 @@ fn confirmation(
 }
 
 /// A mail's own link was used, and no copy of it is kept as evidence.
-pub(super) fn has_arrived(message: &Message, mut states: impl Iterator<Item = ListState>) -> bool {
+fn has_arrived(message: &Message, mut states: impl Iterator<Item = ListState>) -> bool {
     message.ambiguous == 0 && states.any(|state| state == ListState::Confirmed)
 }
 

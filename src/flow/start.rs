@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Flows;
-use super::claim::{has_arrived, is_held};
+use super::claim::is_held;
 use super::job::Job;
 use crate::domain::delivery::MessageKind;
 use crate::domain::id::MessageId;
@@ -14,23 +14,12 @@ use crate::domain::subscription::State;
 use crate::store::message::Message;
 use crate::store::{Error, Tx};
 
-/// What the last look at a mail says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// It may be sent.
-    Send,
-    /// It is not wanted any more, or another process has it.
-    Leave,
-    /// It is not wanted any more, since an earlier copy arrived.
-    Arrived,
-}
-
 /// Looks once more at mails that are about to be sent, before the write that carries DATA, with a lease that covers what
 /// follows.
 ///
 /// # Errors
 /// When the database refuses; then none may be sent.
-pub async fn start(flows: Arc<Flows>, batch: &[Arc<Job>]) -> Result<Vec<Look>, Error> {
+pub async fn start(flows: Arc<Flows>, batch: &[Arc<Job>]) -> Result<Vec<bool>, Error> {
     let now = flows.clock.now();
     let claims: Vec<_> = batch
         .iter()
@@ -69,20 +58,10 @@ pub async fn start(flows: Arc<Flows>, batch: &[Arc<Job>]) -> Result<Vec<Look>, E
         }),
         _ => true,
     };
-    let arrived = |message: &Message| {
-        let asked = message.signup.and_then(|id| asked.get(&id));
-        let states = asked.into_iter().flatten().map(|one| one.standing.list);
-        message.kind == MessageKind::Confirmation && has_arrived(message, states)
-    };
-    let answers = batch.iter().map(|job| {
-        let message = &job.message;
-        match held.contains(&(message.id, job.claim)) {
-            true if wanted(message) => Look::Send,
-            true if arrived(message) => Look::Arrived,
-            _ => Look::Leave,
-        }
-    });
-    Ok(answers.collect())
+    let answers = batch.iter();
+    Ok(answers
+        .map(|job| held.contains(&(job.message.id, job.claim)) && wanted(&job.message))
+        .collect())
 }
 
 /// Sees to it that claims hold until the final reply, and returns those that do.

@@ -18,7 +18,6 @@ use crate::domain::time::Timestamp;
 use crate::flow::Error;
 use crate::flow::job::Job;
 use crate::flow::settle;
-use crate::flow::start::Look;
 use crate::message::{Composed, Proof};
 use crate::smtp::Outgoing;
 use crate::store::queue::Back;
@@ -27,9 +26,9 @@ use crate::telemetry::logs::field;
 /// A mail with its proof, or why it cannot be made.
 pub(super) type Made = Result<(Composed, Proof), String>;
 
-/// The last look at a mail, and what it took of the attempt's time: that is ours, not the relay's.
+/// What last looks took of an attempt's time: that is ours, not the relay's.
+#[derive(Default)]
 struct Looking {
-    said: Looked,
     began: Option<Instant>,
     took: Duration,
 }
@@ -39,17 +38,6 @@ impl Looking {
     fn time(&self) -> Duration {
         self.took + self.began.map_or(Duration::ZERO, |began| began.elapsed())
     }
-}
-
-/// What was known when the relay was asked to take DATA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Looked {
-    /// It never came to that.
-    Not,
-    /// The database could not say: nothing may be sent, nothing may be settled.
-    Failed,
-    /// It could.
-    Said(Look),
 }
 
 impl Deliver {
@@ -91,11 +79,7 @@ impl Deliver {
             bytes: &composed.bytes,
             dot: &dot,
         };
-        let look = Mutex::new(Looking {
-            said: Looked::Not,
-            began: None,
-            took: Duration::ZERO,
-        });
+        let look = Mutex::new(Looking::default());
         let look = || look.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
         let took = || began.elapsed().saturating_sub(look().time());
@@ -103,16 +87,13 @@ impl Deliver {
         let dialogue = async {
             let sending = lane.relay().send(outgoing, || async {
                 look().began = Some(Instant::now());
-                let said = match self.line.look(&self.flows, mail).await {
-                    Ok(said) => Looked::Said(said),
-                    Err(error) => {
-                        failed(&self.flows, "deliver", &error);
-                        Looked::Failed
-                    }
-                };
+                let looked = self.line.look(&self.flows, mail).await;
                 let mut look = look();
-                (look.said, look.took, look.began) = (said, look.time(), None);
-                let go = said == Looked::Said(Look::Send);
+                (look.took, look.began) = (look.time(), None);
+                let go = looked.unwrap_or_else(|error| {
+                    failed(&self.flows, "deliver", &error);
+                    false
+                });
                 if go {
                     self.line.leave(mail);
                 }
@@ -143,12 +124,9 @@ impl Deliver {
         };
         lane.note(sign_of(verdict));
         turn.end(is_about_the_mail(verdict).then(took));
-        let looked = look().said;
-        let (attempt, answer) = match (judged(verdict), looked) {
-            (Some(judged), _) => judged,
-            (None, Looked::Said(Look::Arrived)) => (Attempt::Arrived, None),
-            // What becomes of one that is not wanted any more, its next claim decides.
-            (None, _) => return self.give_back(job, None).await,
+        let Some((attempt, answer)) = judged(verdict) else {
+            // Not wanted any more, or nobody knows: its next claim decides what becomes of it.
+            return self.give_back(job, None).await;
         };
         lane.sound_alarm(verdict, &job.message);
         if let Some(answer) = &answer

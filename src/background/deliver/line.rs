@@ -12,7 +12,7 @@ use crate::domain::time::Timestamp;
 use crate::flow::Flows;
 use crate::flow::job::Job;
 use crate::flow::lease::renew;
-use crate::flow::start::{Look, start};
+use crate::flow::start::start;
 use crate::store::Error;
 
 /// How old a look may be when DATA is written. Later the mail is looked at again.
@@ -32,7 +32,7 @@ pub(super) struct InLine {
     job: Arc<Job>,
     /// It waits for others of its domain, not for the next free session.
     held_back: AtomicBool,
-    looked: Mutex<Option<(Timestamp, Look)>>,
+    looked: Mutex<Option<(Timestamp, bool)>>,
 }
 
 impl InLine {
@@ -42,13 +42,13 @@ impl InLine {
     }
 
     /// What was seen lately; nothing when the clock was set back.
-    fn fresh(&self, now: Timestamp) -> Option<Look> {
+    fn fresh(&self, now: Timestamp) -> Option<bool> {
         let looked = *self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        looked.and_then(|(at, look)| (at..at + FRESH).contains(&now).then_some(look))
+        looked.and_then(|(at, go)| (at..at + FRESH).contains(&now).then_some(go))
     }
 
-    fn note(&self, at: Timestamp, look: Look) {
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, look));
+    fn note(&self, at: Timestamp, go: bool) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, go));
     }
 }
 
@@ -95,23 +95,24 @@ impl Line {
         claims.collect()
     }
 
-    /// Takes the last look at a mail that is about to start, and in the same read at those behind it.
-    pub(super) async fn look(&self, flows: &Arc<Flows>, mail: &Arc<InLine>) -> Result<Look, Error> {
-        if let Some(look) = mail.fresh(flows.clock.now()) {
-            return Ok(look);
+    /// Takes the last look at a mail that is about to start, and in the same read at those behind it; returns whether it
+    /// may be sent.
+    pub(super) async fn look(&self, flows: &Arc<Flows>, mail: &Arc<InLine>) -> Result<bool, Error> {
+        if let Some(go) = mail.fresh(flows.clock.now()) {
+            return Ok(go);
         }
         let _one = self.looking.lock().await;
         let now = flows.clock.now();
-        if let Some(look) = mail.fresh(now) {
-            return Ok(look);
+        if let Some(go) = mail.fresh(now) {
+            return Ok(go);
         }
         let batch = self.about_to_start(mail, now);
         let jobs: Vec<_> = batch.iter().map(|mail| mail.job.clone()).collect();
         let answers = start(flows.clone(), &jobs).await?;
-        for (mail, look) in batch.iter().zip(&answers) {
-            mail.note(now, *look);
+        for (mail, go) in batch.iter().zip(&answers) {
+            mail.note(now, *go);
         }
-        Ok(answers.first().copied().unwrap_or(Look::Leave))
+        Ok(answers.first() == Some(&true))
     }
 
     /// The mail itself, then the next ones that were not looked at lately.

@@ -14,7 +14,7 @@ use confirmd::flow::claim::{Claimed, Room, claim};
 use confirmd::flow::confirm::{self, Choice, confirm};
 use confirmd::flow::job::Job;
 use confirmd::flow::settle::{self, Outcome, settle};
-use confirmd::flow::start::{Look, start};
+use confirmd::flow::start::start;
 use confirmd::token::KeyId;
 
 use super::{MINUTE, QUICK, kinds, last_event, literal, message};
@@ -100,9 +100,9 @@ both!(a_claim_whose_lease_has_ended_is_another_s, |db| {
     };
     // Alone, and in one batch with the one that holds: who comes late may neither begin nor report.
     let alone = start(flows.clone(), &jobs[..1]).await;
-    assert_eq!(alone.expect("a read"), [Look::Leave]);
+    assert_eq!(alone.expect("a read"), [false]);
     let both = start(flows.clone(), &jobs).await;
-    assert_eq!(both.expect("a read"), [Look::Leave, Look::Send]);
+    assert_eq!(both.expect("a read"), [false, true]);
     let alone = settled(vec![result(&late)]).await;
     assert_eq!(alone.expect("a write"), [Outcome::TooLate]);
     assert_eq!(message(&app, &signup).await, "claimed 0 0");
