@@ -241,7 +241,7 @@ async fn change(
         let lacking = tx.lacking(number.number()).await?;
         if lacking > 0 {
             return Err(KeyringError::Refused(format!(
-                "{lacking} running daemons do not have the key {id}, and would know none of its links: copy its file into keys.dir of every host, send each daemon SIGHUP, then activate it"
+                "{lacking} running daemons do not have the key {id}, and would not know what it signs: copy its file into keys.dir of every host, send each daemon SIGHUP, then activate it"
             )));
         }
         let others = registered.iter().filter(|k| k.purpose == key.purpose);

@@ -695,12 +695,9 @@ both!(
 
         // A key that signed once is still needed; the one that signs now comes first.
         let (pool, dir) = (&app.flows.pool, app.dir.path().join("keys"));
-        let now = app.clock.now();
+        let (now, only) = (app.clock.now(), app.flows.keys());
         let added = keyring::add(pool, &dir, Purpose::Trail, now).await.unwrap();
-        keyring::activate(pool, &dir, &added.id, now).await.unwrap();
-        let only = app.flows.keys();
-        let both = keyring::open_existing(pool, &dir).await.unwrap();
-        app.flows.set_keys(both.unwrap());
+        app.activate_key(&added.id).await;
         let keys = published(&app).await["keys"].take();
         let states = keys.as_array().unwrap().iter();
         let states =

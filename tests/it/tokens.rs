@@ -340,13 +340,6 @@ both!(a_forged_token_is_refused_without_the_database, |db| {
     assert_eq!(said(app.press(&again, "").await), refused);
 });
 
-/// Takes the keyring anew, as a reload does.
-async fn reload_keys(app: &TestApp) {
-    let dir = app.dir.path().join("keys");
-    let keys = keyring::open_existing(&app.flows.pool, &dir).await;
-    app.flows.set_keys(keys.expect("a keyring").expect("keys"));
-}
-
 /// The id of the key that signed a link.
 fn key_of(link: &str) -> String {
     let bytes = BASE64.decode(token(link)).expect("base64url");
@@ -372,17 +365,14 @@ both!(links_outlive_their_key, |db| {
         .await
         .expect("a key")
         .id;
-    reload_keys(&app).await;
+    app.reload_keys().await;
     let between = fresh(&app, "between@example.org", &["weekly"]).await;
     assert_eq!(
         key_of(&between[0]),
         first,
         "a key that was added does not sign yet"
     );
-    keyring::activate(pool, &dir, &second, now)
-        .await
-        .expect("it is there");
-    reload_keys(&app).await;
+    app.activate_key(&second).await;
 
     // New links carry the new key; the old ones go on working.
     let new = fresh(&app, "new@example.org", &["weekly"]).await;
@@ -406,7 +396,7 @@ both!(links_outlive_their_key, |db| {
     keyring::compromise(pool, &dir, &first, now)
         .await
         .expect("another one signs");
-    reload_keys(&app).await;
+    app.reload_keys().await;
     assert!(
         keyring::activate(pool, &dir, &first, now).await.is_err(),
         "never again"
@@ -504,11 +494,7 @@ both!(an_unsubscribe_link_of_a_rotated_key_works_for_years, |db| {
         let key = keyring::add(pool, &dir, store::keyring::Purpose::Links, app.clock.now())
             .await
             .expect("a key");
-        let now = app.clock.now();
-        keyring::activate(pool, &dir, &key.id, now)
-            .await
-            .expect("it is there");
-        reload_keys(&app).await;
+        app.activate_key(&key.id).await;
     }
     app.pass(2 * YEAR);
     // The list was closed in the meantime: its links work all the same.

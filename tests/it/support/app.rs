@@ -18,6 +18,7 @@ use confirmd::domain::time::Timestamp;
 use confirmd::flow::Flows;
 use confirmd::flow::api_key::{self, Scope};
 use confirmd::flow::checkpoint::{Outcome, checkpoint_now};
+use confirmd::flow::keyring;
 use confirmd::lifecycle::Stop;
 use confirmd::store::Tx;
 use serde_json::{Value, json};
@@ -243,6 +244,24 @@ impl TestApp {
                 n => dealt += n,
             }
         }
+    }
+
+    /// Takes the keyring anew, as a reload does.
+    pub async fn reload_keys(&self) {
+        let dir = self.dir.path().join("keys");
+        let keys = keyring::open_existing(&self.flows.pool, &dir).await;
+        self.flows.set_keys(keys.expect("a keyring").expect("keys"));
+    }
+
+    /// Lets a key sign, as soon as everybody sees that it is here.
+    pub async fn activate_key(&self, id: &str) {
+        self.reload_keys().await;
+        let dir = self.dir.path().join("keys");
+        seen("the key", Duration::from_secs(20), async || {
+            keyring::activate(&self.flows.pool, &dir, id, self.clock.now()).await
+        })
+        .await;
+        self.reload_keys().await;
     }
 
     /// Numbers every event.
