@@ -243,14 +243,12 @@ fn event(result: &Result, row: &Settlement, next: Next, now: Timestamp) -> Optio
     if let Next::Retry(at) = next {
         event = event.with("next", at.to_string());
     }
-    // What was sent, or perhaps was, also by a process that died, or had come to the relay before that refused it: the
-    // person may decide on this copy, and then there is no other.
-    let perhaps = matches!(
-        result.attempt,
-        Attempt::Sent | Attempt::Ambiguous | Attempt::Arrived
-    );
-    let had_it = result.answer.as_ref().is_some_and(Answer::is_past_data);
-    if let (true, Some(mail)) = (perhaps || had_it || message.lost > 0, &result.proof) {
+    // What the relay has or had, also from a process that died, may arrive whatever became of it: the person may decide on
+    // this copy, and then there is no other.
+    let may_arrive = message.lost > 0
+        || result.attempt == Attempt::Arrived
+        || result.answer.as_ref().is_some_and(Answer::is_past_data);
+    if let (true, Some(mail)) = (may_arrive, &result.proof) {
         let answer = &result.answer;
         event = event.evidence(Part::Mail, random(), &Sent { mail, answer });
     }

@@ -97,10 +97,18 @@ fn assemble(draft: &Draft, parts: &Parts, tokens: &[String]) -> Result<Composed,
     let envelope = Envelope::new(Some(envelope_from.clone()), vec![envelope_to.clone()])?;
     let mut builder = Message::builder()
         .envelope(envelope)
-        .from(Mailbox::new(Some(name), envelope_from.clone()))
+        .from(Mailbox::new(Some(name.clone()), envelope_from.clone()))
         .to(Mailbox::new(None, envelope_to.clone()));
+    if let Some(quoted) = quoted("From", &name, &envelope_from) {
+        builder = builder.raw_header(quoted);
+    }
     if let Some(mailbox::Mailbox { name, address: to }) = &sender.reply_to {
-        builder = builder.reply_to(Mailbox::new(name.clone(), address(to, "Reply-To address")?));
+        let to = address(to, "Reply-To address")?;
+        let quoted = quoted("Reply-To", name.as_deref().unwrap_or_default(), &to);
+        builder = builder.reply_to(Mailbox::new(name.clone(), to));
+        if let Some(quoted) = quoted {
+            builder = builder.raw_header(quoted);
+        }
     }
     builder = builder
         .subject(parts.subject())
@@ -164,6 +172,14 @@ fn check(draft: &Draft) -> Result<(), ComposeError> {
 /// A header that lettre has no type for. It folds at spaces alone, so a link stays on one line, as RFC 8058 wants.
 fn header(name: &'static str, value: String) -> HeaderValue {
     HeaderValue::new(HeaderName::new_from_ascii_str(name), value)
+}
+
+/// Returns a mailbox whose name must stand in quotes and that lettre leaves without: one word with a dot in it, as in
+/// Acme.example (RFC 5322, section 4.1: such a phrase is never made any more).
+fn quoted(field: &'static str, name: &str, address: &lettre::Address) -> Option<HeaderValue> {
+    let atom = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&b);
+    let is_bare = name.contains('.') && name.bytes().all(atom);
+    is_bare.then(|| header(field, format!("\"{name}\" <{address}>")))
 }
 
 fn address(address: &Address, what: &'static str) -> Result<lettre::Address, ComposeError> {

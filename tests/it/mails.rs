@@ -211,6 +211,8 @@ fn a_name_in_quotes_is_what_stands_between_them() {
     };
     for (written, name, header) in [
         ("Acme", "Acme", "Acme"),
+        ("Acme.example", "Acme.example", r#""Acme.example""#),
+        ("Acme B.V.", "Acme B.V.", r#""Acme B.V.""#),
         (r#""Acme News""#, "Acme News", r#""Acme News""#),
         (r#"" Acme ""#, " Acme ", r#"" Acme ""#),
         (
@@ -231,11 +233,14 @@ fn a_name_in_quotes_is_what_stands_between_them() {
         assert_eq!(mailbox.name.as_deref(), Some(name), "{written}");
         let mut draft = draft(MessageKind::Confirmation, "en");
         let mut facts = Facts::clone(&weekly());
+        facts.sender.reply_to = Some(mailbox.clone());
         facts.sender.from = mailbox;
         draft.facts = vec![Arc::new(facts)];
         let mail = mail(&draft);
-        let from = mail.lines().find_map(|line| line.strip_prefix("From: "));
-        assert_eq!(from, Some(&*format!("{header} <a@acme.example>")));
+        for field in ["From: ", "Reply-To: "] {
+            let said = mail.lines().find_map(|line| line.strip_prefix(field));
+            assert_eq!(said, Some(&*format!("{header} <a@acme.example>")));
+        }
     }
     // Facts kept when quotes were only trimmed say the same as then: their mails are made again as they were.
     for kept in [r#"\"Die\" Zeitung"#, r#"\"Die\"#, r#"Die" Zeitung"#] {

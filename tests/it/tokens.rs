@@ -465,7 +465,7 @@ both!(a_link_of_a_compromised_key_moves_no_hold, |db| {
     done.expect("it is there");
     let done = keyring::compromise(pool, &dir, &first, now).await;
     done.expect("another one signs");
-    reload_keys(&app).await;
+    app.reload_keys().await;
 
     let before = app.dump().await;
     for link in [&held, &open] {
