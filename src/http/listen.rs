@@ -71,7 +71,7 @@ pub struct Limits {
 ///
 /// A request whose body does not come in time is answered 408, one that we do not answer in time 503; both close the
 /// connection. A client that does not read is cut. Handlers find the client in a [`Peer`] extension, and their deadline in
-/// a [`Due`].
+/// a `Due`.
 ///
 /// # Errors
 /// When the listener can never accept again.

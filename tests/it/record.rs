@@ -287,6 +287,26 @@ both!(the_mail_is_made_again_from_the_record_alone, |db| {
     }
 });
 
+/// Returns how many records there are of the one person that there is; nothing is wrong with them.
+async fn intact_records(app: &TestApp) -> usize {
+    checkpoint(app).await;
+    let answer = fetch(app, &subscriber(app).await, "").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    check(&answer.body).expect("nothing is wrong with it").len()
+}
+
+/// Sends what is due, and stops as a process that dies once the relay has it and has not answered.
+async fn die_after_the_dot(app: &TestApp) {
+    let died = async {
+        let kept = |seen: &Seen| !seen.mails.is_empty();
+        app.peer.until("the relay has it", kept).await;
+    };
+    tokio::select! {
+        _ = app.deliver() => panic!("nothing answers"),
+        () = died => {}
+    }
+}
+
 both!(
     a_yes_to_a_copy_of_which_nothing_was_heard_has_its_mail,
     |db| {
@@ -301,11 +321,7 @@ both!(
         app.pass(HOURS);
         app.deliver().await;
         assert_eq!(app.mailbox("anna@example.org").len(), 1);
-        checkpoint(&app).await;
-        let answer = fetch(&app, &subscriber(&app).await, "").await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let checked = check(&answer.body).expect("nothing is wrong with it");
-        assert_eq!(checked.len(), 1);
+        assert_eq!(intact_records(&app).await, 1);
     }
 );
 
@@ -322,11 +338,7 @@ both!(a_yes_to_a_copy_that_the_relay_refused_has_its_mail, |db| {
         assert_eq!(app.outcome(&signup).await, left);
         let mail = app.mailbox("anna@example.org").pop().unwrap();
         assert_eq!(app.press(&mail.confirm(), "").await.status, 200);
-        checkpoint(&app).await;
-        let answer = fetch(&app, &subscriber(&app).await, "").await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let checked = check(&answer.body).expect("nothing is wrong with it");
-        assert_eq!(checked.len(), 1, "{says}");
+        assert_eq!(intact_records(&app).await, 1);
     }
 });
 
@@ -335,14 +347,7 @@ both!(a_yes_to_a_copy_whose_process_died_has_its_mail, |db| {
         let app = TestApp::with(db, LISTS, QUICK).await;
         app.peer.at(Point::Dot, Act::Kept(Box::new(Act::Silence)));
         app.sign_up("anna@example.org", &["weekly"]).await;
-        let died = async {
-            let kept = |seen: &Seen| !seen.mails.is_empty();
-            app.peer.until("the relay has it", kept).await;
-        };
-        tokio::select! {
-            _ = app.deliver() => panic!("nothing answers"),
-            () = died => {}
-        }
+        die_after_the_dot(&app).await;
         end_leases(&app).await;
         app.peer.script(|_| None);
         let mail = app.mailbox("anna@example.org").pop().unwrap();
@@ -362,11 +367,7 @@ both!(a_yes_to_a_copy_whose_process_died_has_its_mail, |db| {
             app.deliver().await;
         }
         assert_eq!(app.mailbox("anna@example.org").len(), 1);
-        checkpoint(&app).await;
-        let answer = fetch(&app, &subscriber(&app).await, "").await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let checked = check(&answer.body).expect("nothing is wrong with it");
-        assert_eq!(checked.len(), 1);
+        assert_eq!(intact_records(&app).await, 1);
         app.pass(HOURS);
         assert_eq!(app.deliver().await, 0);
     }
@@ -376,14 +377,7 @@ both!(a_yes_to_a_mail_that_was_set_aside_has_its_mail, |db| {
     let app = TestApp::with(db, LISTS, QUICK).await;
     app.peer.at(Point::Dot, Act::Kept(Box::new(Act::Silence)));
     let signup = app.sign_up("anna@example.org", &["weekly", "offers"]).await;
-    let died = async {
-        let kept = |seen: &Seen| !seen.mails.is_empty();
-        app.peer.until("the relay has it", kept).await;
-    };
-    tokio::select! {
-        _ = app.deliver() => panic!("nothing answers"),
-        () = died => {}
-    }
+    die_after_the_dot(&app).await;
     for _ in 0..2 {
         end_leases(&app).await;
         assert_eq!(claimed(&app, 10).await.jobs.len(), 1);
@@ -409,11 +403,7 @@ both!(a_yes_to_a_mail_that_was_set_aside_has_its_mail, |db| {
         app.outcome(&signup).await,
         "sent offers=confirmed weekly=confirmed"
     );
-    checkpoint(&app).await;
-    let answer = fetch(&app, &subscriber(&app).await, "").await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    let checked = check(&answer.body).expect("nothing is wrong with it");
-    assert_eq!(checked.len(), 2);
+    assert_eq!(intact_records(&app).await, 2);
 });
 
 /// Every place in a document, as a JSON pointer.
