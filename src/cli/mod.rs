@@ -22,6 +22,7 @@ mod subscriber;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Config;
@@ -55,9 +56,18 @@ struct Source {
 
 impl Source {
     fn load(&self) -> anyhow::Result<Config> {
-        let env = std::env::vars_os();
-        let env = env.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        Ok(Config::load(self.config.as_deref(), env)?)
+        let mut env = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => env.push((name, value)),
+                (Ok(name), Err(_)) if name.starts_with("CONFIRMD_") => {
+                    bail!("the environment's {name} is not UTF-8");
+                }
+                // Somebody else's.
+                _ => {}
+            }
+        }
+        Ok(Config::load(self.config.as_deref(), env.into_iter())?)
     }
 }
 

@@ -201,7 +201,7 @@ pub struct Trail {
 impl Trail {
     pub(super) fn read(mut table: Table, keys: Option<&Keys>) -> Option<Self> {
         let origin = table.get("origin", log_name);
-        let copy = table.get("copy", text);
+        let copy = table.get("copy", words);
         let command = table.get("command", list(100, words));
         let endpoint = table.get("endpoint", endpoint);
         let ca_file = table.get("ca_file", path);

@@ -318,6 +318,11 @@ fn every_mistake_is_told_with_its_key_and_its_remedy() {
             "templates.dir: no folder /nowhere; create it, or leave the key out",
         ),
         (
+            "[keys]",
+            "[trail]\ncopy = \"\"\n[keys]",
+            "trail.copy: is empty (in confirmd.toml); write it, or leave the key out",
+        ),
+        (
             "[smtp]",
             "min_free = 256\n[smtp]",
             "database.min_free: is a number without a unit (in confirmd.toml); write a size as in \"256 MB\": B, kB, MB, GB, KiB, MiB or GiB, in quotes",

@@ -108,6 +108,11 @@ fn consent_record(path: &Path, args: &Args) -> anyhow::Result<Exit> {
 async fn database(args: &Args, source: &Source, shown: &mut Shown) -> anyhow::Result<Report> {
     let config = source.load()?;
     let pool = open::pool(&config).await?;
+    if pool.read().await?.keyring().await?.is_empty() {
+        bail!(
+            "nothing is known yet: the service has not run on this database. Is database.url the right one?"
+        );
+    }
     let origin = open::origin(&pool, &config).await?;
     let trusted = match args.key.as_slice() {
         [] => Trusted::registered(&pool, &config.keys.dir, origin.clone())

@@ -61,8 +61,11 @@ async fn frozen(plan: &Plan, point: Point, together: bool, phase: Phase, control
     world.settled().await;
     frozen.thaw();
     world
-        .until("its late results are said", async |_| {
-            frozen.daemon.count("late result: the claim had ended") == MAILS
+        .until("it is done with its mails", async |world| {
+            let late = frozen.daemon.count("late result: the claim had ended");
+            // Or it saw, before it let the relay have them, that its claims had ended.
+            let stopped = world.peer.seen(|seen| seen.count("RSET"));
+            late + stopped == MAILS
         })
         .await;
     if control.is_some() {

@@ -248,6 +248,27 @@ async fn a_database_that_is_gone_is_not_a_new_installation() {
 }
 
 #[tokio::test]
+async fn an_empty_database_is_not_an_intact_trail() {
+    let home = Home::new(Db::Postgres, nowhere(), "");
+    let done = home.run(&["audit", "verify"]).await;
+    assert_eq!(done.code, Some(2), "{}", done.stdout);
+    assert!(done.stderr.contains("database.url"), "{}", done.stderr);
+}
+
+#[tokio::test]
+async fn a_setting_that_cannot_be_read_is_not_left_out() {
+    let home = Home::new(Db::Sqlite, nowhere(), "");
+    let spoilt = "CONFIRMD_KEYS__DIR=$(printf '\\377') exec \"$@\"";
+    let done = home.run_by(&["sh", "-c", spoilt, "sh"], &["check"]).await;
+    assert_eq!(done.code, Some(2), "{}", done.stdout);
+    assert!(
+        done.stderr.contains("CONFIRMD_KEYS__DIR"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[tokio::test]
 async fn a_database_by_another_name_is_the_same_database() {
     let mut home = Home::new(Db::Sqlite, nowhere(), "");
     let folder = home.dir.path().to_owned();

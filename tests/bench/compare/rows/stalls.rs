@@ -12,6 +12,7 @@ pub fn run(bench: &Bench) -> Vec<Measure> {
     bench.pairs([measure.at_most(200.0, 50.0)], |_| {
         let home = Home::new(Db::Sqlite, None);
         // Before the daemon runs: what a command makes it do is not what a signup waits for.
+        drop(home.serve());
         home.key();
         let stall = sign_up(bench, &home, CONNECTIONS).longest_gap();
         let (_, sync) = floor::disk::fdatasync();
