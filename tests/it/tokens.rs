@@ -461,8 +461,7 @@ both!(a_link_of_a_compromised_key_moves_no_hold, |db| {
     let now = app.clock.now();
     let second = keyring::add(pool, &dir, store::keyring::Purpose::Links, now).await;
     let second = second.expect("a key").id;
-    let done = keyring::activate(pool, &dir, &second, now).await;
-    done.expect("it is there");
+    app.activate_key(&second).await;
     let done = keyring::compromise(pool, &dir, &first, now).await;
     done.expect("another one signs");
     app.reload_keys().await;

@@ -150,6 +150,9 @@ port = {smtp_port}
 tls = "none"
 [keys]
 dir = {keys}
+[trail]
+# One trail, whichever port it is started on.
+origin = "127.0.0.1-8026/confirmd"
 [log]
 filter = "warn"
 [limits]

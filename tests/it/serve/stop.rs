@@ -103,6 +103,9 @@ async fn a_stop_during_the_start_ends_it() {
     .await;
     daemon.term();
     assert_eq!(daemon.wait().await.code(), Some(0));
+    migrating.unlock().expect("it is ours");
+    home.first_start().await;
+    migrating.lock().expect("nobody has it");
     let done = home.run(&["key", "list"]).await;
     assert_eq!(done.code, Some(2), "{}", done.stderr);
     assert!(

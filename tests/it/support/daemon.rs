@@ -190,12 +190,17 @@ impl Home {
         }
     }
 
+    /// Has `serve` make the database and the first keys.
+    pub async fn first_start(&self) {
+        let mut first = self.start().await;
+        first.term();
+        assert!(first.wait().await.success());
+    }
+
     /// Makes an API key with the command, on a database that `serve` has made.
     pub async fn key(&self, sender: &str, scope: &str) -> String {
         if self.db == Db::Sqlite && !self.dir.path().join("confirmd.db").exists() {
-            let mut first = self.start().await;
-            first.term();
-            assert!(first.wait().await.success());
+            self.first_start().await;
         }
         let made = self
             .run(&["key", "create", "--sender", sender, "--scope", scope])
