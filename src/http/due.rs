@@ -4,17 +4,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// The deadline of a request, as an extension of it.
 #[derive(Clone, Debug)]
 pub struct Due {
-    at: Instant,
+    /// When.
+    pub at: Instant,
     /// Whether all of the body came; nothing where there is none.
     complete: Option<Arc<AtomicBool>>,
 }
@@ -33,24 +33,13 @@ impl Due {
         (Self { at, complete }, request)
     }
 
-    /// The same, a little later.
-    pub fn later(self, by: Duration) -> Self {
-        let at = self.at + by;
-        Self { at, ..self }
-    }
-
-    /// Waits for an answer until the deadline.
-    ///
-    /// # Errors
-    /// 408 where it is the client's body that did not come, else 503.
-    pub async fn wait<T>(&self, answer: impl Future<Output = T>) -> Result<T, StatusCode> {
-        timeout_at(self.at, answer).await.map_err(|_| {
-            let complete = self.complete.as_ref();
-            match complete.is_none_or(|complete| complete.load(Ordering::Relaxed)) {
-                true => StatusCode::SERVICE_UNAVAILABLE,
-                false => StatusCode::REQUEST_TIMEOUT,
-            }
-        })
+    /// What is answered then: 408 where it is the client's body that did not come, else 503.
+    pub fn refusal(&self) -> StatusCode {
+        let complete = self.complete.as_ref();
+        match complete.is_none_or(|complete| complete.load(Ordering::Relaxed)) {
+            true => StatusCode::SERVICE_UNAVAILABLE,
+            false => StatusCode::REQUEST_TIMEOUT,
+        }
     }
 }
 

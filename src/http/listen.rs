@@ -18,7 +18,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tower::{Service, ServiceExt};
 
 use super::due::Due;
@@ -212,8 +212,8 @@ async fn answer<S: App>(
     let extensions = request.extensions_mut();
     extensions.insert(Peer(peer));
     extensions.insert(due.clone());
-    let answered = due.later(GRACE).wait(app.oneshot(request)).await;
-    answered.unwrap_or_else(|status| Ok(bare(status)))
+    let answered = timeout_at(due.at + GRACE, app.oneshot(request)).await;
+    answered.unwrap_or_else(|_| Ok(bare(due.refusal())))
 }
 
 /// Refuses in the place of the app.

@@ -30,7 +30,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ipnet::IpNet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tower::{Service, ServiceExt, service_fn};
 
 pub use self::page::Pages;
@@ -181,7 +181,7 @@ async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     let accepted = request.headers().get(header::ACCEPT_LANGUAGE).cloned();
     let answer = next.run(request);
     let answered = match due {
-        Some(due) => due.wait(answer).await,
+        Some(due) => timeout_at(due.at, answer).await.map_err(|_| due.refusal()),
         None => Ok(answer.await),
     };
     let route = route.map_or(Cow::Borrowed("unmatched"), |route| {

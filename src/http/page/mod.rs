@@ -82,8 +82,11 @@ pub async fn method_not_allowed(State(app): State<Arc<App>>, headers: HeaderMap)
 fn asked_locale(app: &App, headers: &HeaderMap) -> Locale {
     let accepted = headers.get(header::ACCEPT_LANGUAGE);
     let accepted = accepted.and_then(|value| value.to_str().ok());
-    let pages = app.pages();
-    preferred(accepted.unwrap_or_default(), |tag| pages.speaks(tag)).unwrap_or_else(Locale::english)
+    let preferred = accepted.and_then(|accepted| {
+        let pages = app.pages();
+        preferred(accepted, |tag| pages.speaks(tag))
+    });
+    preferred.unwrap_or_else(Locale::english)
 }
 
 /// Reads Accept-Language (RFC 9110, section 12.5.4): the greatest weight wins, and the first of equals.
