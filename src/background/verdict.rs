@@ -16,7 +16,7 @@ pub(super) enum Concerns {
 }
 
 /// Translates a verdict for the retry rules, and into what is written down; none where the mail was stopped.
-pub(super) fn judged(verdict: Verdict) -> Option<(Attempt, Option<Answer>)> {
+pub(super) fn judged(verdict: Verdict) -> Option<(Attempt, Answer)> {
     let (attempt, phase, cause) = match verdict {
         Verdict::Sent { reply } => (Attempt::Sent, Phase::Dot, Cause::Reply(reply)),
         Verdict::Refused { phase, reply } | Verdict::Rejected { phase, reply } => {
@@ -40,7 +40,7 @@ pub(super) fn judged(verdict: Verdict) -> Option<(Attempt, Option<Answer>)> {
             .and_then(|reply| reply.enhanced)
             .map(|e| e.to_string()),
     };
-    Some((attempt, Some(answer)))
+    Some((attempt, answer))
 }
 
 /// Says what an attempt tells about the relay itself.

@@ -15,7 +15,7 @@ use crate::flow::checkpoint::signed_as;
 use crate::flow::keyring::open_existing;
 use crate::flow::restore::{Interval, Signed};
 use crate::flow::space::Space;
-use crate::flow::{Flows, InForce};
+use crate::flow::{Flows, InForce, Keys};
 use crate::store::Pool;
 use crate::store::connect::{self, ConnectError, Location};
 use crate::store::postgres::{Terms, Way};
@@ -73,10 +73,18 @@ pub fn sender<'c>(config: &'c Config, name: Option<&SenderId>) -> anyhow::Result
     }
 }
 
+/// What is said of a database on which nobody served.
+pub const UNKNOWN: &str = "nothing is known yet: the service has not run on this database. Is database.url the right one?";
+
+/// Opens the keys of the installation.
+pub async fn keys(pool: &Pool, config: &Config) -> anyhow::Result<Keys> {
+    let keys = open_existing(pool, &config.keys.dir).await?;
+    keys.context(UNKNOWN)
+}
+
 /// Opens what flows need, for one that changes states beside a running service.
 pub async fn flows(pool: &Pool, config: &Config) -> anyhow::Result<Flows> {
-    let keys = open_existing(pool, &config.keys.dir).await?;
-    let keys = keys.context("nothing is known yet: the service has not run on this database")?;
+    let keys = keys(pool, config).await?;
     let clock = Clock::System;
     let metrics = Arc::new(Metrics::new(clock.now().as_seconds()));
     // Lists come into force by `serve` alone; what they said at a signup is kept in the database.

@@ -9,10 +9,11 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::random;
 use crate::domain::consent::Hash;
+use crate::store::disk::{LOG, with_end};
 
 /// The files of a SQLite database, in the order in which they may be moved: without the first one the others are of no use,
 /// while a database without its log opens, and lacks what was written last.
-const PARTS: [&str; 3] = ["", "-wal", "-shm"];
+const PARTS: [&str; 3] = ["", LOG, "-shm"];
 /// What confirmd puts beside one.
 const MIGRATING: &str = ".migrate";
 
@@ -66,7 +67,7 @@ impl Partial {
     /// # Errors
     /// When the file or its folder cannot be written.
     pub fn place(self) -> io::Result<()> {
-        let log = with_end(&self.path, "-wal");
+        let log = with_end(&self.path, LOG);
         if log.metadata().is_ok_and(|log| log.len() > 0) {
             let what = format!("{} could not be folded into the database", log.display());
             return Err(io::Error::other(what));
@@ -105,10 +106,8 @@ pub fn move_aside(database: &Path, end: &str) -> io::Result<PathBuf> {
 
 /// Returns the first file of a database that is there.
 pub fn part_of(database: &Path) -> Option<PathBuf> {
-    let parts = PARTS.iter().map(|part| with_end(database, part));
-    parts
-        .into_iter()
-        .find(|part| fs::symlink_metadata(part).is_ok())
+    let mut parts = PARTS.iter().map(|part| with_end(database, part));
+    parts.find(|part| fs::symlink_metadata(part).is_ok())
 }
 
 /// Returns the size of a file and the hash of its bytes.
@@ -119,13 +118,6 @@ pub fn measure(file: &Path) -> io::Result<(u64, Hash)> {
     let mut file = File::open(file)?;
     let size = file.metadata()?.len();
     Ok((size, each(&mut file, |_| Ok(()))?))
-}
-
-/// Appends to the name of a file.
-pub fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    PathBuf::from(name)
 }
 
 fn each(file: &mut File, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Hash> {

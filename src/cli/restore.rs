@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use super::audit::{Shown, print_report};
 use super::open::{self, CopyLost};
-use super::partial::{Partial, move_aside, part_of, with_end};
+use super::partial::{Partial, move_aside, part_of};
 use super::{Exit, Format};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -19,6 +19,7 @@ use crate::flow::{Flows, epoch};
 use crate::store::Pool;
 use crate::store::connect::{Location, connect, lock};
 use crate::store::copy::open_copy;
+use crate::store::disk::{LOG, with_end};
 use crate::store::window::Window;
 
 /// What to restore, and what to do again.
@@ -82,7 +83,7 @@ async fn from_file(args: &Args, file: &Path, config: &Config) -> anyhow::Result<
             part.display()
         );
     }
-    let log = with_end(file, "-wal");
+    let log = with_end(file, LOG);
     if log.metadata().is_ok_and(|log| log.len() > 0) {
         bail!(
             "{} is a part of it: this is a database in use, not what `confirmd backup` wrote",
@@ -139,7 +140,7 @@ async fn in_place(args: &Args, config: &Config) -> anyhow::Result<Exit> {
     done
 }
 
-/// Tells whether nothing ever happened in a database, as after `confirmd check` on a new host.
+/// Tells whether nothing ever happened in a database, as after a first start that was cut off.
 async fn is_unused(location: &Location) -> bool {
     let Ok(pool) = connect(location, 1).await else {
         return false;

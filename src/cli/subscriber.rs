@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -13,7 +13,6 @@ use crate::domain::address::Address;
 use crate::domain::list::{ListId, SenderId};
 use crate::domain::locale::Locale;
 use crate::flow::erase::{Erased, erase};
-use crate::flow::keyring::open_existing;
 use crate::flow::record::{Installation, hand_out};
 use crate::flow::show::{Known, show};
 use crate::http::render_record;
@@ -86,9 +85,7 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
     };
     let sender = &open::sender(config, sender.as_ref())?.id;
     let pool = open::pool(config).await?;
-    let Some(keys) = open_existing(&pool, &config.keys.dir).await? else {
-        bail!("nothing is known yet: the service has not run on this database");
-    };
+    let keys = open::keys(&pool, config).await?;
     let mut exit = Exit::Done;
     match command {
         Command::Show {

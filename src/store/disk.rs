@@ -30,6 +30,9 @@ const REMOTE: &[(u32, &str)] = &[
 /// What is written to see whether it stays.
 const PROBE: &[u8] = b"confirmd looks whether this filesystem keeps what is written\n";
 
+/// How the name of SQLite's write-ahead log ends.
+pub const LOG: &str = "-wal";
+
 /// Makes a SQLite file that is not there yet, for its owner's eyes only; SQLite makes its log alike.
 ///
 /// # Errors
@@ -128,19 +131,20 @@ impl Disk {
 
     /// Returns the place of a file beside the database.
     pub(super) fn beside(&self, extension: &str) -> PathBuf {
-        self.named(&format!(".{extension}"))
+        with_end(&self.database, &format!(".{extension}"))
     }
 
     /// Returns the place of SQLite's write-ahead log.
     pub(super) fn log(&self) -> PathBuf {
-        self.named("-wal")
+        with_end(&self.database, LOG)
     }
+}
 
-    fn named(&self, suffix: &str) -> PathBuf {
-        let mut name = self.database.as_os_str().to_owned();
-        name.push(suffix);
-        name.into()
-    }
+/// Appends to the name of a file.
+pub fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 /// Tells whether there was no room.

@@ -129,15 +129,13 @@ impl Deliver {
             return self.give_back(job, None).await;
         };
         lane.sound_alarm(verdict, &job.message);
-        if let Some(answer) = &answer
-            && attempt != Attempt::Sent
-        {
+        if attempt != Attempt::Sent {
             self.flows
                 .metrics
                 .smtp_failure(phase_of(verdict), class_of(verdict));
             tracing::debug!({ field::MESSAGE } = %job.message.id, { field::PHASE } = answer.phase, { field::CLASS } = answer.cause, "attempt failed");
         }
-        self.settle(job, attempt, answer, Some(proof)).await;
+        self.settle(job, attempt, Some(answer), Some(proof)).await;
     }
 
     /// Writes down what a stop cut off. Before its dot the relay has nothing of a mail that counts.

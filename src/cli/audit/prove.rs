@@ -14,7 +14,6 @@ use crate::domain::consent::Hash;
 use crate::domain::id::EventId;
 use crate::domain::list::SenderId;
 use crate::flow::audit::trusted::Trusted;
-use crate::flow::keyring::open_existing;
 use crate::flow::prove::{Proven, grown, proven};
 use crate::flow::show::show;
 use crate::store::trail::Kept;
@@ -98,7 +97,12 @@ pub async fn growth(sizes: Sizes, config: &Config) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn trusted(pool: &Pool, config: &Config, given: &[Verifier]) -> anyhow::Result<Trusted> {
+/// Returns the keys that were given out, or those of the installation.
+pub(super) async fn trusted(
+    pool: &Pool,
+    config: &Config,
+    given: &[Verifier],
+) -> anyhow::Result<Trusted> {
     Ok(match given {
         [] => open::trusted(pool, config)
             .await
@@ -129,9 +133,7 @@ async fn events_of(
 ) -> anyhow::Result<Option<Vec<u64>>> {
     let sender = open::sender(config, sender)?;
     let address = Address::parse(address).context("the address")?;
-    let Some(keys) = open_existing(pool, &config.keys.dir).await? else {
-        bail!("nothing is known yet: the service has not run on this database");
-    };
+    let keys = open::keys(pool, config).await?;
     let Some(known) = show(pool, &keys, &sender.id, &address).await? else {
         errln!("nothing is known of this address at {}", sender.id);
         return Ok(None);

@@ -8,8 +8,8 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::super::{Exit, Format, Source, open};
+use super::prove::trusted;
 use crate::flow::audit::report::{At, Checks, Finding, Report};
-use crate::flow::audit::trusted::Trusted;
 use crate::flow::audit::{Progress, Subject, file, verify};
 use crate::flow::record;
 use crate::trail::note::{Checkpoint, Verifier};
@@ -109,17 +109,10 @@ async fn database(args: &Args, source: &Source, shown: &mut Shown) -> anyhow::Re
     let config = source.load()?;
     let pool = open::pool(&config).await?;
     if pool.read().await?.keyring().await?.is_empty() {
-        bail!(
-            "nothing is known yet: the service has not run on this database. Is database.url the right one?"
-        );
+        bail!(open::UNKNOWN);
     }
     let origin = open::origin(&pool, &config).await?;
-    let trusted = match args.key.as_slice() {
-        [] => Trusted::registered(&pool, &config.keys.dir, origin.clone())
-            .await
-            .context("without the key files, give the public keys with --key")?,
-        given => Trusted::Given(given.to_vec()),
-    };
+    let trusted = trusted(&pool, &config, &args.key).await?;
     if let Some(dir) = args.copy.as_ref().filter(|dir| !dir.is_dir()) {
         bail!("--copy {}: no such folder", dir.display());
     }

@@ -14,9 +14,10 @@ use sqlx::{Connection, PgConnection, SqlSafeStr};
 use tokio::time::timeout;
 
 pub use self::error::ConnectError;
+use super::disk::{self, LOG, with_end};
 use super::postgres::{PATIENCE, Server, Terms};
 use super::sqlite::Single;
-use super::{Error, Pool, disk, flock};
+use super::{Error, Pool, flock};
 
 const SQLITE: &[(i64, &str, &str)] = &[(
     1,
@@ -85,7 +86,7 @@ pub struct DaemonLock(#[expect(dead_code, reason = "held, not read")] Option<Fil
 pub async fn open(location: &Location, connections: u32) -> Result<Pool, ConnectError> {
     if let Location::Sqlite(path) = location
         && !path.exists()
-        && !log_of(path).exists()
+        && !with_end(path, LOG).exists()
     {
         let whole = std::path::absolute(path);
         let name = whole.as_deref().unwrap_or(path).display().to_string();
@@ -129,10 +130,7 @@ fn lock_file(database: &Path, extension: &str) -> Result<File, ConnectError> {
     if let Some(folder) = database.parent().filter(|f| !f.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|error| ConnectError::file(folder, &error))?;
     }
-    let mut name = database.as_os_str().to_owned();
-    name.push(".");
-    name.push(extension);
-    let path = PathBuf::from(name);
+    let path = database.with_added_extension(extension);
     OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -141,20 +139,13 @@ fn lock_file(database: &Path, extension: &str) -> Result<File, ConnectError> {
         .map_err(|error| ConnectError::file(&path, &error))
 }
 
-/// Names the write-ahead log of a database.
-fn log_of(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push("-wal");
-    PathBuf::from(name)
-}
-
 async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
     // Two first starts at once must not both create the schema; sqlx locks nothing on SQLite.
     let migrating = lock_file(path, "migrate")?;
     flock::take(&migrating, &path.with_added_extension("migrate")).await?;
 
     // SQLite would take the log of another file for the new one's.
-    if !path.exists() && log_of(path).exists() {
+    if !path.exists() && with_end(path, LOG).exists() {
         return Err(ConnectError::Torn(path.display().to_string()));
     }
     disk::make(path)?;
