@@ -2,6 +2,7 @@
 
 pub mod disk;
 pub mod http;
+pub mod mails;
 pub mod postgres;
 pub mod source;
 pub mod sqlite;

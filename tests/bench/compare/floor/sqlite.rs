@@ -32,8 +32,15 @@ pub fn run(confirmd: &Path) -> Floor {
     }
 }
 
-/// Opens a fresh file as confirmd does.
+/// Makes a database with confirmd's schema.
 fn open(path: &Path) -> Connection {
+    let target = connect(path);
+    target.execute_batch(SCHEMA).expect("the schema");
+    target
+}
+
+/// Opens a file as confirmd does.
+pub(super) fn connect(path: &Path) -> Connection {
     let target = Connection::open(path).expect("a database");
     for (name, value) in [
         ("journal_mode", "wal"),
@@ -52,7 +59,6 @@ fn open(path: &Path) -> Connection {
         .pragma_query_value(None, "journal_mode", |row| row.get(0))
         .expect("a pragma");
     assert_eq!((synchronous, &*journal), (2, "wal"), "durability is not on");
-    target.execute_batch(SCHEMA).expect("the schema");
     target
 }
 
@@ -192,7 +198,8 @@ fn with_time(
     rows
 }
 
-fn weigh(database: &Connection) -> Vec<Weight> {
+/// Counts rows and bytes, table by table.
+pub(super) fn weigh(database: &Connection) -> Vec<Weight> {
     let texts = |sql: &str| -> Vec<String> {
         let mut statement = database.prepare(sql).expect("a statement");
         let rows = statement.query_map([], |row| row.get(0)).expect("rows");

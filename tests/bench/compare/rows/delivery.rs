@@ -6,7 +6,7 @@ use super::mailed::wait_for_mails;
 use super::signups::sign_up_paced;
 use crate::Bench;
 use crate::daemon::{Daemon, Db, Home, SESSIONS};
-use crate::floor::source;
+use crate::floor::{self, source};
 use crate::load::{self, Pace, Plan};
 use crate::pairs::{Measure, Pair};
 use crate::people::People;
@@ -24,7 +24,21 @@ pub fn with_eight(bench: &Bench) -> Vec<Measure> {
         "smtp-source -d, 8 sessions",
         "mails/s",
     );
-    run(bench, measure.at_least(0.5, 0.9), SESSIONS, Sink::start)
+    let wall = Measure::new(
+        4,
+        "what is written of these mails, by itself through raw SQLite, 100 in a commit",
+        "smtp-source -d, 8 sessions",
+        "mails/s",
+    );
+    let mut length = None;
+    let measures = bench.pairs([measure.at_least(0.5, 0.9), wall], |_| {
+        let (home, waiting) = filled_queue(bench);
+        let queue = home.copy();
+        let pair = beside_source(bench, &home, SESSIONS, waiting, Sink::start, &mut length);
+        let raw = bench.beside(|| floor::mails::run(&queue.file(), &home.file()));
+        [pair, Pair { a: raw, b: pair.b }]
+    });
+    noted(measures, length)
 }
 
 /// Row 5.
@@ -49,7 +63,6 @@ pub fn into_postfix(bench: &Bench) -> Vec<Measure> {
     run(bench, measure.at_least(0.7, 0.9), SESSIONS, Postfix::start)
 }
 
-/// Each side has a relay of its own, so that both find it as fresh as the other.
 fn run<R: Relay>(
     bench: &Bench,
     measure: Measure,
@@ -57,38 +70,60 @@ fn run<R: Relay>(
     start: impl Fn() -> R,
 ) -> Vec<Measure> {
     let mut length = None;
-    bench.pairs([measure], |measures| {
-        let home = Home::new(Db::Sqlite, None);
-        let waiting = fill_queue(bench, &home);
-        let mut relay = start();
-        let (_, a) = drain(bench, &home, &mut relay, sessions, waiting);
-        drop(relay);
-        let b = bench.beside(|| {
-            let length = *length.get_or_insert_with(|| length_of_a_mail(bench));
-            source::run(&mut start(), sessions, waiting, length - source::header())
-        });
-        if let (Some(length), []) = (length, &*measures[0].notes) {
-            let note = format!(
-                "{length} bytes a mail on either side; the clock runs from when confirmd serves"
-            );
-            measures[0].notes.push(note);
-        }
-        [Pair { a, b }]
-    })
+    let measures = bench.pairs([measure], |_| {
+        let (home, waiting) = filled_queue(bench);
+        [beside_source(
+            bench,
+            &home,
+            sessions,
+            waiting,
+            &start,
+            &mut length,
+        )]
+    });
+    noted(measures, length)
 }
 
-/// Signs people up while nothing is delivered, and ends the daemon; returns how many mails wait.
-fn fill_queue(bench: &Bench, home: &Home) -> usize {
+/// Each side has a relay of its own, so that both find it as fresh as the other.
+fn beside_source<R: Relay>(
+    bench: &Bench,
+    home: &Home,
+    sessions: usize,
+    waiting: usize,
+    start: impl Fn() -> R,
+    length: &mut Option<usize>,
+) -> Pair {
+    let mut relay = start();
+    let (_, a) = drain(bench, home, &mut relay, sessions, waiting);
+    drop(relay);
+    let b = bench.beside(|| {
+        let length = *length.get_or_insert_with(|| length_of_a_mail(bench));
+        source::run(&mut start(), sessions, waiting, length - source::header())
+    });
+    Pair { a, b }
+}
+
+fn noted(mut measures: Vec<Measure>, length: Option<usize>) -> Vec<Measure> {
+    let note = |length| {
+        format!("{length} bytes a mail on either side; the clock runs from when confirmd serves")
+    };
+    measures[0].notes.extend(length.map(note));
+    measures
+}
+
+/// Signs people up while nothing is delivered, and ends the daemon; returns its home, and how many mails wait.
+fn filled_queue(bench: &Bench) -> (Home, usize) {
+    let home = Home::new(Db::Sqlite, None);
     let daemon = home.serve();
     home.assert_durable();
     let mut waiting = 0;
     while waiting < LEAST {
-        let load = sign_up_paced(bench, home, &daemon, Pace::Closed);
+        let load = sign_up_paced(bench, &home, &daemon, Pace::Closed);
         waiting += load.answers.len();
     }
     drop(daemon);
     bench.block_on(home.assert_signups(waiting));
-    waiting
+    (home, waiting)
 }
 
 /// Starts a daemon that delivers what waits; returns it, and mails a second from when it serves to the last `sent`.
