@@ -24,6 +24,10 @@ const EVERYWHERE: i64 = 0;
 /// No transaction of ours takes this long; those of others on the same server may.
 const LONG: Duration = Duration::from_secs(120);
 
+/// While the trail is not what was signed, it is read back for one part in so many of the time: it may be long, and nothing
+/// changes before somebody has looked.
+const PART: u32 = 20;
+
 /// Events that one transaction numbers.
 const BATCH: i64 = 1000;
 
@@ -129,6 +133,8 @@ struct State {
     compared: bool,
     /// The checkpoint whose copy was written last.
     copied: Option<Kept>,
+    /// Until when what was found changed is not read back again.
+    rests_until: Option<Instant>,
     /// What was said to be wrong.
     alarms: BTreeMap<Alarm, String>,
 }
@@ -248,6 +254,18 @@ impl Sequencer {
         Ok(false)
     }
 
+    async fn sign_or_rest(&self) -> Result<bool, Error> {
+        let began = Instant::now();
+        if self.state().rests_until.is_some_and(|until| began < until) {
+            return Ok(false);
+        }
+        let done = self.sign().await;
+        let mut state = self.state();
+        let is_changed = state.alarms.contains_key(&Alarm::Changed);
+        state.rests_until = is_changed.then(|| Instant::now() + began.elapsed() * PART);
+        done
+    }
+
     /// Signs what is not yet signed; for the moment before a stop.
     ///
     /// # Errors
@@ -267,7 +285,7 @@ impl Sequencer {
         let waits = &flows.event_waits;
         tokio::join!(
             repeat(flows, "sequence", waits, POLL, soft(), || self.number()),
-            repeat(flows, "checkpoint", &never, POLL, soft(), || self.sign()),
+            repeat(flows, "checkpoint", &never, POLL, soft(), || self.sign_or_rest()),
         );
         if let Err(error) = self.finish().await {
             super::failed(&self.flows, "sequence", &error);

@@ -1,6 +1,6 @@
 //! Somebody leaves a list: in force before they are answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use crate::domain::event::EventKind;
 use crate::domain::id::{SubscriberId, SubscriptionId};
 use crate::domain::pepper::Keyed;
 use crate::domain::subscription::{Move, State};
+use crate::domain::time::Timestamp;
 use crate::store::subscriber::Subscription;
 use crate::store::{Error, Tx};
 
-/// After this time a further press says that somebody still mails a person who left.
+/// After this time a further press says that somebody still mails a person who left; it is said once in such a time.
 const REPEATED_AFTER: Duration = Duration::from_secs(48 * 3600);
 
 /// How somebody left.
@@ -83,6 +84,7 @@ pub async fn unsubscribe(
         work.put(subscription.clone());
     }
     let mailboxes = mailboxes(&mut tx, &batch, &targets).await?;
+    let mut told = told(&mut tx, &targets, now).await?;
 
     let in_force = flows.in_force();
     let mut outcomes = Vec::with_capacity(batch.len());
@@ -139,7 +141,7 @@ pub async fn unsubscribe(
             outcomes.push(Outcome::Left { view, goodbye });
         } else {
             let repeated = now.since(current.since) > REPEATED_AFTER;
-            if repeated {
+            if repeated && told.insert(current.id) {
                 let event = flows
                     .event(EventKind::UnsubscribeRepeated, now, Some(sender))
                     .list(&current.list)
@@ -178,6 +180,21 @@ async fn targets(
         }
     }
     Ok(targets)
+}
+
+/// Finds those who left long ago and of whom it was said a while ago that they pressed again: an event is for ever, and a link
+/// can be pressed without end.
+async fn told(
+    tx: &mut Tx,
+    targets: &BTreeMap<SubscriptionId, Subscription>,
+    now: Timestamp,
+) -> Result<BTreeSet<SubscriptionId>, Error> {
+    let long_ago = |target: &&Subscription| now.since(target.since) > REPEATED_AFTER;
+    let left = targets
+        .values()
+        .filter(|target| !target.state.is_subscribed());
+    let left: Vec<_> = left.filter(long_ago).collect();
+    tx.repeated_since(&left, now - REPEATED_AFTER).await
 }
 
 /// Finds the mailboxes to which a goodbye may go: only who pressed on the page gets one.

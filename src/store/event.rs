@@ -1,10 +1,16 @@
 //! Events: appended by flows, numbered by the sequencer, read in the order of their numbers.
 
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
 use super::set::Set;
+use super::subscriber::Subscription;
 use super::{COUNTED, Error, Tx, on};
-use crate::domain::event::{Event, Sequenced};
-use crate::domain::id::SubscriberId;
+use crate::domain::event::{Event, EventKind, Sequenced};
+use crate::domain::id::{SubscriberId, SubscriptionId};
 use crate::domain::list::SenderId;
+use crate::domain::time::Timestamp;
 use crate::trail::leaf::{Leaf, encode};
 
 fn read((seq, leaf): (i64, Vec<u8>)) -> Result<Sequenced, Error> {
@@ -76,6 +82,28 @@ impl Tx {
             .fetch_all(conn)
             .await?);
         rows.into_iter().map(read).collect()
+    }
+
+    /// Returns those of which it was said since then that they were left again.
+    pub async fn repeated_since(
+        &mut self,
+        subscriptions: &[&Subscription],
+        since: Timestamp,
+    ) -> Result<BTreeSet<SubscriptionId>, Error> {
+        if subscriptions.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        const SQL: &str = "select s.id from {set} where exists (select 1 from event
+            where event.subscriber = s.subscriber and event.type = s.type and event.list = s.list and event.time > s.since)";
+        let repeated = EventKind::UnsubscribeRepeated.as_str();
+        let set = Set::new()
+            .uuid("id", subscriptions.iter().map(|s| s.id.0))
+            .uuid("subscriber", subscriptions.iter().map(|s| s.subscriber.0))
+            .text("list", subscriptions.iter().map(|s| s.list.to_string()))
+            .text("type", subscriptions.iter().map(|_| repeated.to_owned()))
+            .time("since", subscriptions.iter().map(|_| since));
+        let rows: Vec<(Uuid,)> = self.rows(SQL, set).await?;
+        Ok(rows.into_iter().map(|(id,)| SubscriptionId(id)).collect())
     }
 
     /// Returns the bytes of all events of a subscriber in the order of their writing, each with its number if it has one.

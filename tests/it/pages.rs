@@ -378,6 +378,16 @@ both!(unsubscribe_pages_say_what_is_the_case, |db| {
         "somebody still mails them"
     );
     assert_eq!(counts["subscription.unsubscribed"], 1);
+    // A link can be pressed without end, and an event is for ever.
+    app.pass(47 * HOUR);
+    app.press(&leave, "by=page").await;
+    assert_eq!(app.event_counts().await["unsubscribe.repeated"], 1);
+    app.pass(2 * HOUR);
+    tokio::join!(
+        app.press(&leave, "by=page"),
+        app.press(&leave, "List-Unsubscribe=One-Click"),
+    );
+    assert_eq!(app.event_counts().await["unsubscribe.repeated"], 2);
 
     // Erased, with a tombstone; the address came back: the old link ends what it has now.
     let old = subscribed(&app, "back@example.org", &["weekly"]).await;
