@@ -285,7 +285,8 @@ impl Sequencer {
         let waits = &flows.event_waits;
         tokio::join!(
             repeat(flows, "sequence", waits, POLL, soft(), || self.number()),
-            repeat(flows, "checkpoint", &never, POLL, soft(), || self.sign_or_rest()),
+            repeat(flows, "checkpoint", &never, POLL, soft(), || self
+                .sign_or_rest()),
         );
         if let Err(error) = self.finish().await {
             super::failed(&self.flows, "sequence", &error);

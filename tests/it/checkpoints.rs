@@ -15,7 +15,6 @@ use serde_json::Value;
 use crate::support::app::{Db, TestApp, both};
 use crate::support::daemon::{Home, QUICK};
 use crate::support::driver::Driver;
-use crate::support::http::send;
 use crate::support::mail::Mail;
 use crate::support::peer::Peer;
 use crate::support::serve;
@@ -47,7 +46,7 @@ async fn append(app: &TestApp, events: u64) {
 }
 
 async fn metric(app: &TestApp, name: &str) -> String {
-    let text = send(app.ops, "GET", "/metrics", &[], b"").await.body;
+    let text = app.metrics().await;
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.unwrap_or_default().trim().to_owned()
 }

@@ -90,11 +90,19 @@ fn files_stay_small() {
 #[test]
 fn words_stay_where_they_belong() {
     let mut wrong = Vec::new();
-    for (file, text) in rust_files("src") {
-        let tokens = tokens(&text);
-        wrong.extend(broken("src", &file, &tokens, SOURCE));
-        wrong.extend(broken("src", &file, &tokens, ANYWHERE));
-        wrong.extend(broken("src", &file, tests_of(&tokens), TESTS));
+    let files = rust_files("src");
+    let modules: Vec<_> = files.iter().flat_map(test_modules).collect();
+    assert!(
+        modules.contains(&"trail/note/tests".to_owned()),
+        "{modules:?}"
+    );
+    for (file, text) in &files {
+        let tokens = tokens(text);
+        let is_test = modules.iter().any(|module| is_in(file, module));
+        let tests = if is_test { &tokens } else { tests_of(&tokens) };
+        wrong.extend(broken("src", file, &tokens, SOURCE));
+        wrong.extend(broken("src", file, &tokens, ANYWHERE));
+        wrong.extend(broken("src", file, tests, TESTS));
     }
     for (file, text) in rust_files("tests") {
         let tokens = tokens(&text);
@@ -107,13 +115,35 @@ fn words_stay_where_they_belong() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+const TEST: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
+
 /// The tests of a source file: what follows its first `#[cfg(test)]`.
 fn tests_of<'a, 't>(tokens: &'a [Token<'t>]) -> &'a [Token<'t>] {
-    let marker = ["#", "[", "cfg", "(", "test", ")", "]"];
     let start = tokens
-        .windows(marker.len())
-        .position(|window| window.iter().map(|token| token.text).eq(marker));
+        .windows(TEST.len())
+        .position(|window| window.iter().map(|token| token.text).eq(TEST));
     &tokens[start.unwrap_or(tokens.len())..]
+}
+
+/// The modules that a source file has for tests alone, in files of their own, as paths without an end.
+fn test_modules((file, text): &(String, String)) -> Vec<String> {
+    let folder = match file.strip_suffix("mod.rs") {
+        Some(folder) => folder.to_owned(),
+        None => file.replace(".rs", "/"),
+    };
+    let tokens = tokens(text);
+    let windows = tokens.windows(TEST.len() + 3);
+    let named = windows.filter_map(|window| {
+        let (test, rest) = window.split_at(TEST.len());
+        let is_test = test.iter().map(|token| token.text).eq(TEST);
+        (is_test && rest[0].text == "mod" && rest[2].text == ";").then_some(rest[1].text)
+    });
+    named.map(|name| format!("{folder}{name}")).collect()
+}
+
+fn is_in(file: &str, module: &str) -> bool {
+    let rest = file.strip_prefix(module);
+    rest.is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
 }
 
 fn broken(folder: &str, file: &str, tokens: &[Token], rules: &[Rule]) -> Vec<String> {

@@ -75,7 +75,7 @@ both!(what_takes_too_long_is_said_as_everything_else_is, |db| {
     assert_problem(&part("/v1/signups", &key).await, 408, "timeout");
     assert_page(&part(path(&link), "accept-language: nl\r\n").await, 408);
 
-    let numbers = send(app.ops, "GET", "/metrics", &[], b"").await.body;
+    let numbers = app.metrics().await;
     for (route, class) in [
         ("/v1/signups", "5xx"),
         ("/v1/signups", "4xx"),

@@ -262,7 +262,7 @@ both!(
             ]
         );
         // The operator sees the number.
-        let numbers = send(app.ops, "GET", "/metrics", &[], b"").await.body;
+        let numbers = app.metrics().await;
         let line = "confirmd_signups_withheld_total{reason=\"installation_limit\"} 2";
         assert!(numbers.contains(line), "{numbers}");
         // In the sender's own feed the two look as if they waited.

@@ -195,7 +195,7 @@ async fn a_slow_body_is_answered_408_and_cut() {
         answer.to_lowercase().contains("\r\nconnection: close\r\n"),
         "{answer}"
     );
-    let mut whole = server.client().await;
+    let mut whole = Server::start(hello(), PATIENT).await.client().await;
     whole.send(&format!("{head}1234567890")).await;
     assert!(whole.answer().await.ends_with("10 bytes!"));
 }

@@ -168,7 +168,7 @@ url = "{url}"
 dir = "{dir}/keys"
 [log]
 format = "json"
-filter = "warn,confirmd::cli=info"
+filter = "info"
 [smtp]
 host = "{host}"
 port = {port}
@@ -384,7 +384,11 @@ fn addresses(stderr: ChildStderr) -> (SocketAddr, SocketAddr) {
         let address = |name: &str| value[name].as_str()?.parse().ok();
         Some((address("http")?, address("ops")?))
     });
-    // What it complains of later belongs to the measurement.
-    std::thread::spawn(move || lines.for_each(|line| println!("    confirmd says: {line}")));
+    // It logs as it comes; of that, what it complains of belongs to the measurement.
+    let is_complaint = |line: &String| !line.contains(r#""level":"INFO""#);
+    std::thread::spawn(move || {
+        let complaints = lines.filter(is_complaint);
+        complaints.for_each(|line| println!("    confirmd says: {line}"));
+    });
     found.unwrap_or_else(|| panic!("confirmd does not serve:\n{}", said.join("\n")))
 }

@@ -119,7 +119,12 @@ pub async fn run(plan: Plan, write: impl Fn(u64, &mut Vec<u8>) + Send + Sync + '
     }
     load.elapsed = began.elapsed();
     if let Some(pacer) = pacer {
-        pacer.join().expect("no panic");
+        let due = pacer
+            .join()
+            .expect("no panic")
+            .min(plan.numbers.end - plan.numbers.start);
+        let answered = load.answers.len() as u64 + load.others.values().sum::<u64>();
+        assert_eq!(answered, due, "answers beside requests that were due");
     }
     load.next = shared
         .next
@@ -138,8 +143,9 @@ struct Shared<W> {
 type Answers = (Vec<(u64, u64)>, BTreeMap<u16, u64>);
 
 impl<W: Fn(u64, &mut Vec<u8>) + Send + Sync> Shared<W> {
-    /// Frees requests as their time comes. A thread, because timers of the runtime count in milliseconds.
-    fn pace(&self, began: Instant) {
+    /// Frees requests as their time comes, and returns how many. A thread, because timers of the runtime count in
+    /// milliseconds.
+    fn pace(&self, began: Instant) -> u64 {
         // Wake-ups are 50 us late unless the thread asks for better.
         let _ = std::fs::write("/proc/thread-self/timerslack_ns", "1");
         let mut freed = 0;
@@ -148,7 +154,9 @@ impl<W: Fn(u64, &mut Vec<u8>) + Send + Sync> Shared<W> {
             self.due.add_permits(1);
             freed += 1;
         }
-        self.due.close();
+        // Whoever finds no more is let go; what is due and not sent yet is sent, however late.
+        self.due.add_permits(self.plan.connections);
+        freed
     }
 
     /// Returns when the n-th request is to be sent, unless all time is over then.
@@ -165,11 +173,9 @@ impl<W: Fn(u64, &mut Vec<u8>) + Send + Sync> Shared<W> {
         let (mut request, mut answer) = (Vec::with_capacity(1024), vec![0; 64 * 1024]);
         let now = || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         loop {
-            if let Pace::Open(_) = self.plan.pace {
-                match self.due.acquire().await {
-                    Ok(due) => due.forget(),
-                    Err(_) => break,
-                }
+            let is_open = matches!(self.plan.pace, Pace::Open(_));
+            if is_open {
+                self.due.acquire().await.expect("never closed").forget();
             } else if began.elapsed() >= self.plan.time {
                 break;
             }
@@ -177,9 +183,11 @@ impl<W: Fn(u64, &mut Vec<u8>) + Send + Sync> Shared<W> {
             if number >= self.plan.numbers.end {
                 break;
             }
-            let due = self.due_at(number - self.plan.numbers.start);
-            let from =
-                due.map_or_else(now, |due| u64::try_from(due.as_nanos()).unwrap_or(u64::MAX));
+            let from = match self.due_at(number - self.plan.numbers.start) {
+                Some(due) => u64::try_from(due.as_nanos()).unwrap_or(u64::MAX),
+                None if is_open => break,
+                None => now(),
+            };
             request.clear();
             (self.write)(number, &mut request);
             stream

@@ -39,8 +39,14 @@ impl Machine {
                 "status",
                 "--porcelain",
                 "--",
-                "src",
+                ".cargo",
+                "Cargo.toml",
                 "Cargo.lock",
+                "config",
+                "migrations",
+                "src",
+                "templates",
+                "tests/bench/compare",
             ],
         )
         .is_empty();

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use confirmd::clock::Clock;
+
 use super::kill::HASTY;
 use super::{PART, homes, load};
 use crate::plan::Plan;
@@ -12,6 +14,8 @@ use crate::world::World;
 
 const LIBRARY: &str = "libfaketime.so.1";
 const QUEUED: &str = "select count(*) from message where state = 'queued'";
+const NEWEST: &str = "select max(created_at) / 1000000 from signup";
+const HOUR: i64 = 3600;
 const STEPS: [(&str, &str); 2] = [("+3600", "one hour forwards"), ("-3600", "one hour back")];
 
 pub async fn run(plan: &Plan) {
@@ -56,6 +60,10 @@ async fn home(plan: &Plan, chance: &mut Chance, cycles: usize, control: Option<&
             let one_more = (cycle + 1) * PART + 1;
             world.allow(one_more);
             world.accepted(one_more).await;
+            let later = world.home.count(NEWEST).await as i64 - Clock::System.now().as_seconds();
+            if later < HOUR / 2 {
+                world.blame(format!("its clock is {later} s later, not an hour"));
+            }
             let all_claimed = async |world: &World| world.home.count(QUEUED).await == 0;
             world.until("all are claimed", all_claimed).await;
             world.peer.release();

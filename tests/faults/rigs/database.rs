@@ -61,7 +61,10 @@ impl Fault {
 
     async fn strike(self, world: &World, serving: &Serving) {
         match self {
-            Fault::Ended => drop(world.home.sql(END).await),
+            Fault::Ended => {
+                let ended = world.home.sql(END).await;
+                assert!(!ended.is_empty(), "there are sessions to end");
+            }
             Fault::Crash => crash(world).await,
             Fault::ReadOnly => {
                 read_only(world, "on").await;

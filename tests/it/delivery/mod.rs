@@ -12,7 +12,6 @@ use confirmd::domain::time::Timestamp;
 use serde_json::Value;
 
 use crate::support::app::{Db, TestApp};
-use crate::support::http::send;
 
 /// SMTP timeouts of a second.
 pub const QUICK: &str = r#"
@@ -73,7 +72,7 @@ fn next(event: &Value) -> Timestamp {
 
 /// The value of a metric; 0 while it has none.
 async fn metric(app: &TestApp, name: &str) -> u64 {
-    let text = send(app.ops, "GET", "/metrics", &[], b"").await.body;
+    let text = app.metrics().await;
     let value = text.lines().find_map(|line| line.strip_prefix(name));
     value.map_or(0, |value| value.trim().parse().expect("a number"))
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::support::app::{LISTS, both};
 use crate::support::daemon::Home;
-use crate::support::http::send;
 use crate::support::peer::{Act, Peer, Point};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -379,6 +378,6 @@ both!(a_domain_that_is_slow_keeps_no_other_waiting, |db| {
         // They still hang: nothing was given up for the others.
         assert!(seen.waiting == 0 && seen.closed == 0);
     });
-    let metrics = send(daemon.ops, "GET", "/metrics", &[], b"").await.body;
+    let metrics = daemon.ops("/metrics").await.body;
     assert!(metrics.contains("confirmd_relay_paused{relay=\"smtp\"} 0"));
 });

@@ -138,7 +138,7 @@ async fn a_kept_connection_that_answers_or_is_silent_is_not_replaced() {
     ] {
         let peer = Peer::start().await;
         let mut settings = settings(&peer);
-        settings.timeouts.mail = Duration::from_millis(500);
+        settings.timeouts.mail = Duration::from_secs(2);
         let relay = Relay::new(settings).unwrap();
         assert!(is_sent(send(&relay, "a@one.example").await));
         peer.script(move |at| {

@@ -309,10 +309,12 @@ async fn unusual_but_lawful_replies_are_understood() {
 #[tokio::test]
 async fn a_mail_that_was_kept_without_an_answer_is_ambiguous() {
     let peer = Peer::start().await;
-    let mut settings = settings(&peer);
-    settings.timeouts.dot = Duration::from_millis(60);
-    let relay = Relay::new(settings).unwrap();
     for (act, cause) in [(Act::Close, "connection closed"), (Act::Silence, "timeout")] {
+        let mut settings = settings(&peer);
+        if cause == "timeout" {
+            settings.timeouts.dot = Duration::from_millis(60);
+        }
+        let relay = Relay::new(settings).unwrap();
         peer.at(Point::Dot, Act::Kept(Box::new(act)));
         assert_eq!(
             line(send(&relay, "a@one.example").await),

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use confirmd::background::outlets::Outlets;
@@ -21,6 +21,7 @@ use confirmd::flow::checkpoint::{Outcome, checkpoint_now};
 use confirmd::flow::keyring;
 use confirmd::lifecycle::Stop;
 use confirmd::store::Tx;
+use confirmd::telemetry::logs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -136,6 +137,7 @@ impl TestApp {
     /// Starts with other lists, or with more settings (whole TOML sections).
     pub async fn with(db: Db, lists: &str, settings: &str) -> TestApp {
         install_crypto();
+        log_inside();
         let dir = tempfile::tempdir().expect("a folder");
         let peer = Peer::start().await;
         let (database, url) = match db {
@@ -440,6 +442,13 @@ impl TestApp {
         (&mut self.running).await.expect("the service ends");
     }
 
+    /// Returns the numbers for the operator.
+    pub async fn metrics(&self) -> String {
+        let answer = send(self.ops, "GET", "/metrics", &[], b"").await;
+        out::metrics(&answer.body);
+        answer.body
+    }
+
     /// Fetches with an API key.
     pub async fn get(&self, path: &str, key: &str) -> Response {
         let bearer = format!("Bearer {key}");
@@ -493,6 +502,17 @@ pub fn signup(email: &str, lists: &[&str]) -> Value {
 pub fn path(link: &str) -> &str {
     link.strip_prefix("https://lists.acme.example")
         .unwrap_or(link)
+}
+
+/// Keeps what the services inside this process say where the search for leaks reads, if anything is kept.
+fn log_inside() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if let Some(file) = out::log("confirmd-inside") {
+            let lines = logs::subscriber(logs::Format::Json, "info", file);
+            tracing::subscriber::set_global_default(lines.expect("a filter")).expect("the first");
+        }
+    });
 }
 
 async fn make_key(flows: &Flows, sender: &str, scopes: &[Scope]) -> String {

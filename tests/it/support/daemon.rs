@@ -429,7 +429,11 @@ impl Daemon {
 
     /// Asks the operator's listener.
     pub async fn ops(&self, path: &str) -> Response {
-        send(self.ops, "GET", path, &[], b"").await
+        let answer = send(self.ops, "GET", path, &[], b"").await;
+        if path == "/metrics" {
+            out::metrics(&answer.body);
+        }
+        answer
     }
 
     /// Posts a form to a link, as a button does.

@@ -18,6 +18,13 @@ pub fn log(process: &str) -> Option<File> {
     Some(open(&folder()?.join("logs"), process))
 }
 
+/// Keeps what a process shows of its numbers.
+pub fn metrics(text: &str) {
+    if let Some(mut log) = log("metrics") {
+        writeln!(log, "{text}").expect("a log");
+    }
+}
+
 fn folder() -> Option<PathBuf> {
     std::env::var_os("CONFIRMD_TEST_OUT").map(PathBuf::from)
 }

@@ -1,4 +1,5 @@
-//! Raw SQLite: the rows that confirmd wrote, through rusqlite, a hundred signups in a commit.
+//! Raw SQLite: the rows that confirmd wrote, through rusqlite, a hundred signups in a commit. Its log is folded as SQLite
+//! does by itself, in the thread that commits; without any folding the same rows took a tenth less time.
 
 use std::path::Path;
 use std::time::Instant;
