@@ -300,16 +300,16 @@ impl Catalog {
         Self { senders, lists }
     }
 
-    /// Adds a list that is no longer configured, from the facts that were kept.
-    pub fn close(&mut self, facts: Facts) {
+    /// Adds a list that is not configured here, from the facts that were kept.
+    pub fn add(&mut self, facts: Facts, closed: bool) {
         self.senders
             .entry(facts.sender.id.clone())
             .or_insert_with(|| Arc::new(facts.sender.clone()));
-        let closed = Entry {
-            closed: true,
+        let entry = Entry {
+            closed,
             ..Entry::open(facts)
         };
-        self.lists.insert(closed.facts.list.id.clone(), closed);
+        self.lists.insert(entry.facts.list.id.clone(), entry);
     }
 
     /// Returns a sender.

@@ -39,7 +39,7 @@ pub async fn again(flows: &Arc<Flows>, id: SignupId) -> Result<Outcome, Error> {
     let mut tx = flows.pool.begin().await?;
     let work = Work::lock_signups(flows, &mut tx, &[id]).await?;
     let now = flows.clock.now();
-    let in_force = flows.in_force();
+    let in_force = work.in_force(flows, &mut tx).await?;
     let Some(view) = look(&work, id, &in_force, now) else {
         return Ok(Outcome::Unknown);
     };

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::Flows;
 use super::job::{Job, job, recipient};
 use super::lease::lease;
 use super::quarantine::{is_suspect, set_aside};
 use super::work::Work;
+use super::{Flows, InForce};
 use crate::clock::random;
 use crate::domain::consent::Hash;
 use crate::domain::delivery::retry::LIFE;
@@ -89,6 +89,9 @@ pub async fn claim(
     }
     let (mut work, people) = Work::lock_picked(flows, &mut tx, &picked).await?;
     work.learn_what_left(&mut tx, &picked).await?;
+    let lists = picked.iter().flat_map(|message| &message.lists);
+    let lists = lists.map(|about| &about.list);
+    let in_force = flows.in_force_for(&mut tx, lists).await?;
     // Not before what was decided while this one waited for a mailbox.
     let now = flows.clock.now();
 
@@ -97,11 +100,16 @@ pub async fn claim(
         ..Claimed::default()
     };
     let token = Uuid::from_bytes(random());
+    let mut left = Vec::new();
     for message in picked {
         let id = message.id;
+        if let Some(until) = flows.leave(&message, &in_force, now) {
+            left.push((id, until));
+            continue;
+        }
         let decision = match (message.kind, message.signup) {
             (MessageKind::Confirmation, Some(signup)) => match work.signup(signup).cloned() {
-                Some(signup) => confirmation(flows, &mut work, message, &signup, now)?,
+                Some(signup) => confirmation(flows, &mut work, &in_force, message, &signup, now)?,
                 None => Decision::End(MessageState::Cancelled),
             },
             // They tell of lists that the person may have left since, or joined again.
@@ -133,6 +141,7 @@ pub async fn claim(
     let messages: Vec<_> = jobs.map(|job| &job.message).collect();
     tx.claim(&messages, claim).await?;
     tx.end_picked(&claimed.ended, now).await?;
+    tx.put_off(&left).await?;
     work.commit(flows, tx).await?;
     flows.happened(&freed);
     Ok(claimed)
@@ -142,13 +151,13 @@ pub async fn claim(
 fn confirmation(
     flows: &Flows,
     work: &mut Work,
+    in_force: &InForce,
     mut message: Message,
     signup: &Signup,
     now: Timestamp,
 ) -> Result<Decision, Error> {
     let (mut open, mut closed, mut left) = (Vec::new(), Vec::new(), Vec::new());
     let mut ended = 0;
-    let in_force = flows.in_force();
     for list in work.lists(signup.id).to_vec() {
         // A first mail has no link yet whose end could have passed.
         let mut standing = work.standing(signup, &list);

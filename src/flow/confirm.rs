@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::view::{SignupView, look};
 use super::work::{Work, blank};
-use super::{Flows, mail};
+use super::{Flows, InForce, mail};
 use crate::clock::random;
 use crate::domain::consent::Network;
 use crate::domain::delivery::{About, MessageKind};
@@ -69,10 +69,10 @@ pub async fn confirm(
     let ids: Vec<SignupId> = batch.iter().map(|press| press.signup).collect();
     let mut work = Work::lock_signups(&flows, &mut tx, &ids).await?;
     let now = flows.clock.now();
-    let in_force = flows.in_force();
+    let in_force = work.in_force(&flows, &mut tx).await?;
     let mut outcomes = Vec::with_capacity(batch.len());
     for press in batch.iter() {
-        let confirmed = one(&flows, &mut work, press, now)?;
+        let confirmed = one(&flows, &mut work, &in_force, press, now)?;
         let view = look(&work, press.signup, &in_force, now);
         outcomes.push(Outcome { view, confirmed });
     }
@@ -83,6 +83,7 @@ pub async fn confirm(
 fn one(
     flows: &Flows,
     work: &mut Work,
+    in_force: &InForce,
     press: &Press,
     now: Timestamp,
 ) -> Result<Vec<ListId>, Error> {
@@ -98,7 +99,6 @@ fn one(
     };
     let offered = work.lists(signup.id).iter();
     let offered: Vec<_> = offered.filter(in_mail).cloned().collect();
-    let in_force = flows.in_force();
     for list in &offered {
         let meant = match &press.choice {
             Choice::Only => offered.len() == 1,

@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod claim;
 pub mod confirm;
 pub mod decline;
+mod elsewhere;
 pub mod epoch;
 pub mod erase;
 mod error;
@@ -43,7 +44,7 @@ pub use self::error::Error;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -147,6 +148,8 @@ pub struct Flows {
     keys: RwLock<Arc<Keys>>,
     in_force: RwLock<Arc<InForce>>,
     facts: RwLock<HashMap<Hash, Arc<Facts>>>,
+    /// Lists of which the log said that only others have them.
+    told: Mutex<BTreeSet<ListId>>,
     exempt: BTreeSet<Keyed>,
 }
 
@@ -173,7 +176,7 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// Tells whether nobody can join a list: it was taken out, or never was.
+    /// Tells whether nobody can join a list: it was taken out, or is not known.
     pub fn is_closed(&self, list: &ListId) -> bool {
         self.catalog.list(list).is_none_or(|entry| entry.closed)
     }
@@ -196,6 +199,7 @@ impl Flows {
         let facts = facts.map(|entry| (entry.hash, entry.facts.clone()));
         Self {
             facts: RwLock::new(facts.collect()),
+            told: Mutex::default(),
             exempt,
             pool,
             clock,

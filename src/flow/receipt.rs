@@ -106,7 +106,7 @@ pub enum Reported {
 pub async fn receipt(flows: &Flows, id: SignupId) -> Result<Option<Receipt>, Error> {
     let mut tx = flows.pool.read().await?;
     let work = Work::read_signups(flows, &mut tx, &[id]).await?;
-    let in_force = flows.in_force();
+    let in_force = work.in_force(flows, &mut tx).await?;
     let Some(view) = look(&work, id, &in_force, flows.clock.now()) else {
         return Ok(None);
     };

@@ -192,7 +192,7 @@ async fn load(tx: &mut Tx, mut catalog: Catalog) -> Result<InForce, store::Error
             let facts = tx.facts(list.facts).await?;
             let facts =
                 facts.ok_or_else(|| store::Error::corrupt("facts of a list are missing"))?;
-            catalog.close(facts);
+            catalog.add(facts, true);
         }
     }
     Ok(InForce {

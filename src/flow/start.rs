@@ -32,8 +32,11 @@ pub async fn start(flows: Arc<Flows>, batch: &[Arc<Job>]) -> Result<Vec<bool>, E
     let left = left.filter(|message| message.kind == MessageKind::Goodbye);
     let left: Vec<_> = left.map(|message| message.subscriber).collect();
     let subscriptions = tx.subscriptions_of(&left).await?;
+    let lists = batch.iter().flat_map(|job| &job.message.lists);
+    let in_force = flows
+        .in_force_for(&mut tx, lists.map(|about| &about.list))
+        .await?;
     tx.commit().await?;
-    let in_force = flows.in_force();
     let wanted = |message: &Message| match (message.kind, message.signup) {
         (MessageKind::Confirmation, Some(id)) => asked.get(&id).is_some_and(|asked| {
             asked.iter().any(|one| {

@@ -86,7 +86,8 @@ pub async fn unsubscribe(
     let mailboxes = mailboxes(&mut tx, &batch, &targets).await?;
     let mut told = told(&mut tx, &targets, now).await?;
 
-    let in_force = flows.in_force();
+    let lists = targets.values().map(|target| &target.list);
+    let in_force = flows.in_force_for(&mut tx, lists).await?;
     let mut outcomes = Vec::with_capacity(batch.len());
     for press in batch.iter() {
         let target = targets.get(&press.subscription);

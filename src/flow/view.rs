@@ -87,7 +87,8 @@ pub async fn signup(flows: &Flows, id: SignupId) -> Result<Option<SignupView>, s
     let mut tx = flows.pool.read().await?;
     let mut work = Work::read_signups(flows, &mut tx, &[id]).await?;
     work.read_ledgers(&mut tx).await?;
-    Ok(look(&work, id, &flows.in_force(), flows.clock.now()))
+    let in_force = work.in_force(flows, &mut tx).await?;
+    Ok(look(&work, id, &in_force, flows.clock.now()))
 }
 
 /// Returns the list that opening the confirm link confirms: the only one that the mail asked for, if it chose so.
@@ -159,13 +160,14 @@ pub async fn subscription(
         let ids: Vec<_> = now.into_iter().filter_map(|(_, now)| now).collect();
         found = tx.subscriptions(&ids).await?;
     }
-    Ok(found.pop().and_then(|subscription| {
-        let in_force = flows.in_force();
-        let entry = in_force.catalog.list(&subscription.list)?;
-        Some(SubscriptionView {
-            subscription,
-            facts: entry.facts.clone(),
-            closed: entry.closed,
-        })
+    let Some(subscription) = found.pop() else {
+        return Ok(None);
+    };
+    let in_force = flows.in_force_for(&mut tx, [&subscription.list]).await?;
+    let entry = in_force.catalog.list(&subscription.list);
+    Ok(entry.map(|entry| SubscriptionView {
+        facts: entry.facts.clone(),
+        closed: entry.closed,
+        subscription,
     }))
 }

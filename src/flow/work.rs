@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Flows;
+use super::{Flows, InForce};
 use crate::clock::random;
 use crate::domain::consent::Hash;
 use crate::domain::delivery::MessageKind;
@@ -188,6 +188,12 @@ impl Work {
     /// Returns the lists of a signup.
     pub fn lists(&self, id: SignupId) -> &[SignupList] {
         self.lists.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns what is in force for the lists of the signups.
+    pub async fn in_force(&self, flows: &Flows, tx: &mut Tx) -> Result<Arc<InForce>, Error> {
+        let rows = self.lists.values().flatten();
+        flows.in_force_for(tx, rows.map(|row| &row.list)).await
     }
 
     /// Returns what a list said at its signup.

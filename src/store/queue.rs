@@ -114,6 +114,18 @@ impl Tx {
         self.write(SQL, set).await
     }
 
+    /// Leaves picked mails in the queue until a later time.
+    pub async fn put_off(&mut self, mails: &[(MessageId, Timestamp)]) -> Result<(), Error> {
+        if mails.is_empty() {
+            return Ok(());
+        }
+        const SQL: &str = "update message set due_at = s.due_at from {set} where message.id = s.id";
+        let set = Set::new()
+            .uuid("id", mails.iter().map(|mail| mail.0.0))
+            .time("due_at", mails.iter().map(|mail| mail.1));
+        self.write(SQL, set).await
+    }
+
     /// Cancels the confirmation mails of signups that are not under way.
     pub async fn cancel(&mut self, signups: &[SignupId], at: Timestamp) -> Result<(), Error> {
         const SQL: &str = "update message set state = 'cancelled', settled_at = s.at

@@ -11,6 +11,7 @@ mod delivery;
 mod demo;
 mod dependencies;
 mod edges;
+mod elsewhere;
 mod end_to_end;
 mod erasure;
 mod habits;
