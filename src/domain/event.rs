@@ -72,6 +72,16 @@ named! {
     }
 }
 
+impl EventKind {
+    /// Tells whether somebody confirmed by a signup's link, for the first time or anew.
+    pub fn is_confirm(self) -> bool {
+        matches!(
+            self,
+            EventKind::SubscriptionConfirmed | EventKind::SubscriptionRenewed
+        )
+    }
+}
+
 /// One thing that happened, before it has a place in the trail. It holds nothing personal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {

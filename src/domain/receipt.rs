@@ -109,8 +109,7 @@ pub struct Story {
 /// Reads in a subscriber's events what became of the consent that a signup confirmed; none before its event is numbered.
 pub fn story(events: &[Sequenced], signup: SignupId, list: &ListId) -> Option<Story> {
     let of_list = events.iter().filter(|e| e.list.as_ref() == Some(list));
-    let mut rest = of_list
-        .skip_while(|e| e.kind != EventKind::SubscriptionConfirmed || e.signup != Some(signup));
+    let mut rest = of_list.skip_while(|e| !e.kind.is_confirm() || e.signup != Some(signup));
     let by = match rest.next()?.data.get("by")?.as_str()? {
         "button" => ConfirmBy::Button,
         _ => ConfirmBy::Link,

@@ -73,12 +73,14 @@ pub struct Standing {
     pub counter_now: i64,
     /// The state of the subscription now.
     pub subscription: Option<subscription::State>,
+    /// It rests on words that changed materially since, and this signup asks for the new ones.
+    pub renews: bool,
 }
 
 /// What pressing "confirm" does for one list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confirm {
-    /// The subscription becomes confirmed.
+    /// The subscription becomes confirmed, or is renewed.
     Yes,
     /// The subscription is confirmed already; the list of the signup ends so.
     Already,
@@ -112,7 +114,7 @@ pub fn confirm(standing: Standing, now: Timestamp) -> Confirm {
             None => Confirm::NotOffered,
             Some(end) if end <= now => Confirm::Expired,
             Some(_) => match subscription::step(standing.subscription, Move::Confirm) {
-                Step::Same => Confirm::Already,
+                Step::Same if !standing.renews => Confirm::Already,
                 _ => Confirm::Yes,
             },
         },

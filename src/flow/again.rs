@@ -39,13 +39,13 @@ pub async fn again(flows: &Arc<Flows>, id: SignupId) -> Result<Outcome, Error> {
     let mut tx = flows.pool.begin().await?;
     let work = Work::lock_signups(flows, &mut tx, &[id]).await?;
     let now = flows.clock.now();
-    let in_force = work.in_force(flows, &mut tx).await?;
-    let Some(view) = look(&work, id, &in_force, now) else {
+    let in_force = work.in_force();
+    let Some(view) = look(&work, id, now) else {
         return Ok(Outcome::Unknown);
     };
     let expired = view.lists.iter();
     let expired: Vec<_> = expired
-        .filter(|list| list.confirm == Confirm::Expired && !list.closed && !list.is_subscribed())
+        .filter(|list| list.confirm == Confirm::Expired && !list.closed && !list.eligible)
         .collect();
     if expired.is_empty() {
         return Ok(Outcome::NotPossible(view));

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::Flows;
 use super::job::{Job, job, recipient};
 use super::lease::lease;
 use super::quarantine::{is_suspect, set_aside};
 use super::work::Work;
-use super::{Flows, InForce};
 use crate::clock::random;
 use crate::domain::consent::Hash;
 use crate::domain::delivery::retry::LIFE;
@@ -27,6 +27,7 @@ use crate::domain::time::Timestamp;
 use crate::store::Error;
 use crate::store::message::{Claim, Message};
 use crate::store::signup::Signup;
+use crate::store::subscriber::Subscription;
 
 /// How much a claim may bring.
 #[derive(Clone, Copy, Debug)]
@@ -89,9 +90,6 @@ pub async fn claim(
     }
     let (mut work, people) = Work::lock_picked(flows, &mut tx, &picked).await?;
     work.learn_what_left(&mut tx, &picked).await?;
-    let lists = picked.iter().flat_map(|message| &message.lists);
-    let lists = lists.map(|about| &about.list);
-    let in_force = flows.in_force_for(&mut tx, lists).await?;
     // Not before what was decided while this one waited for a mailbox.
     let now = flows.clock.now();
 
@@ -103,13 +101,13 @@ pub async fn claim(
     let mut left = Vec::new();
     for message in picked {
         let id = message.id;
-        if let Some(until) = flows.leave(&message, &in_force, now) {
+        if let Some(until) = flows.leave(&message, work.in_force(), now) {
             left.push((id, until));
             continue;
         }
         let decision = match (message.kind, message.signup) {
             (MessageKind::Confirmation, Some(signup)) => match work.signup(signup).cloned() {
-                Some(signup) => confirmation(flows, &mut work, &in_force, message, &signup, now)?,
+                Some(signup) => confirmation(flows, &mut work, message, &signup, now)?,
                 None => Decision::End(MessageState::Cancelled),
             },
             // They tell of lists that the person may have left since, or joined again.
@@ -151,7 +149,6 @@ pub async fn claim(
 fn confirmation(
     flows: &Flows,
     work: &mut Work,
-    in_force: &InForce,
     mut message: Message,
     signup: &Signup,
     now: Timestamp,
@@ -163,7 +160,7 @@ fn confirmation(
         let mut standing = work.standing(signup, &list);
         standing.expires = standing.expires.or(Some(now + LIFE));
         match confirm(standing, now) {
-            Confirm::Yes if in_force.is_closed(&list.list) => closed.push(list.list),
+            Confirm::Yes if work.in_force().is_closed(&list.list) => closed.push(list.list),
             Confirm::Yes => open.push(About {
                 list: list.list,
                 facts: list.facts,
@@ -292,15 +289,16 @@ fn nothing_new(work: &mut Work, mut message: Message, signup: &Signup, now: Time
     if let Some(signup) = work.change_signup(signup.id) {
         signup.state = SignupState::NotNeeded;
     }
-    if work
-        .change_ledger(signup.mailbox)
-        .notice(&signup.sender, now)
-    {
+    let whose = message.subscriber;
+    message.lists.retain(|about| {
+        let subscription = work.subscription(whose, &about.list);
+        // Who agreed to words that changed since, and signed up before that, may not be mailed.
+        let outdated = |s: &Subscription| work.in_force().is_outdated(&s.list, s.revision);
+        subscription.is_some_and(|s| s.state.is_subscribed() && !outdated(s))
+    });
+    let ledger = work.change_ledger(signup.mailbox);
+    if !message.lists.is_empty() && ledger.notice(&signup.sender, now) {
         message.kind = MessageKind::AlreadySubscribed;
-        let whose = message.subscriber;
-        message
-            .lists
-            .retain(|about| is_subscribed(work, whose, about));
         return Decision::Send(Box::new(message), None);
     }
     Decision::End(MessageState::Cancelled)

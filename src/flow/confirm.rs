@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::view::{SignupView, look};
 use super::work::{Work, blank};
-use super::{Flows, InForce, mail};
+use super::{Flows, mail};
 use crate::clock::random;
 use crate::domain::consent::Network;
 use crate::domain::delivery::{About, MessageKind};
@@ -69,11 +69,10 @@ pub async fn confirm(
     let ids: Vec<SignupId> = batch.iter().map(|press| press.signup).collect();
     let mut work = Work::lock_signups(&flows, &mut tx, &ids).await?;
     let now = flows.clock.now();
-    let in_force = work.in_force(&flows, &mut tx).await?;
     let mut outcomes = Vec::with_capacity(batch.len());
     for press in batch.iter() {
-        let confirmed = one(&flows, &mut work, &in_force, press, now)?;
-        let view = look(&work, press.signup, &in_force, now);
+        let confirmed = one(&flows, &mut work, press, now)?;
+        let view = look(&work, press.signup, now);
         outcomes.push(Outcome { view, confirmed });
     }
     work.commit(&flows, tx).await?;
@@ -83,7 +82,6 @@ pub async fn confirm(
 fn one(
     flows: &Flows,
     work: &mut Work,
-    in_force: &InForce,
     press: &Press,
     now: Timestamp,
 ) -> Result<Vec<ListId>, Error> {
@@ -105,10 +103,13 @@ fn one(
             Choice::All => true,
             Choice::Lists(lists) => lists.contains(&list.list),
         };
-        if !meant || in_force.is_closed(&list.list) {
+        if !meant || work.in_force().is_closed(&list.list) {
             continue;
         }
-        match decide(work.standing(&signup, list), now) {
+        let standing = work.standing(&signup, list);
+        match decide(standing, now) {
+            // What renews a consent is an act, whatever the list chose.
+            Confirm::Yes if standing.renews && press.by == ConfirmBy::Link => continue,
             Confirm::Yes => {}
             Confirm::Already => {
                 work.end_as_confirmed(&signup, &list.list, now);

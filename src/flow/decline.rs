@@ -59,7 +59,6 @@ pub async fn decline(
     let ids: Vec<SignupId> = batch.iter().map(|press| press.signup).collect();
     let mut work = Work::lock_signups(&flows, &mut tx, &ids).await?;
     let now = flows.clock.now();
-    let in_force = work.in_force(&flows, &mut tx).await?;
     let mut outcomes = Vec::with_capacity(batch.len());
     for press in batch.iter() {
         let mut outcome = Outcome {
@@ -76,7 +75,7 @@ pub async fn decline(
                 }
             }
         }
-        outcome.view = look(&work, press.signup, &in_force, now);
+        outcome.view = look(&work, press.signup, now);
         outcomes.push(outcome);
     }
     work.commit(&flows, tx).await?;

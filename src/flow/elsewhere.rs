@@ -34,6 +34,7 @@ impl Flows {
                 let facts = self.facts(tx, list.facts).await?;
                 let closed = list.closed_at.is_some();
                 everywhere.catalog.add(Facts::clone(&facts), closed);
+                everywhere.material.insert(list.id, list.material);
             }
         }
         Ok(Arc::new(everywhere))

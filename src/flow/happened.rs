@@ -39,7 +39,7 @@ impl Flows {
                 let how = how("how").and_then(Decline::from_name);
                 self.metrics.decline(how.map_or("", Decline::as_str));
             }
-            EventKind::SubscriptionConfirmed => self.metrics.confirm(),
+            kind if kind.is_confirm() => self.metrics.confirm(),
             EventKind::SubscriptionUnsubscribed => {
                 let by_header = how("how") == Some("one_click");
                 self.metrics

@@ -42,7 +42,7 @@ mod work;
 
 pub use self::error::Error;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -173,12 +173,24 @@ pub struct InForce {
     pub catalog: Catalog,
     /// Hashes of words that a signup may name.
     pub words: BTreeSet<(ListId, Hash)>,
+    /// The last revision of each list that changed its words materially.
+    pub material: BTreeMap<ListId, i64>,
 }
 
 impl InForce {
     /// Tells whether nobody can join a list: it was taken out, or is not known.
     pub fn is_closed(&self, list: &ListId) -> bool {
         self.catalog.list(list).is_none_or(|entry| entry.closed)
+    }
+
+    /// Tells whether the words of a list changed materially after a revision.
+    pub fn is_outdated(&self, list: &ListId, revision: i64) -> bool {
+        self.material.get(list).is_some_and(|last| revision < *last)
+    }
+
+    /// Tells whether words of one revision renew a consent to those of another.
+    fn renews(&self, list: &ListId, asked: u32, agreed: i64) -> bool {
+        self.is_outdated(list, agreed) && !self.is_outdated(list, i64::from(asked))
     }
 }
 

@@ -73,6 +73,8 @@ pub struct Agreed {
     pub ended: Option<Ended>,
     /// Since when the person is subscribed now.
     pub subscribed_since: Option<Timestamp>,
+    /// Whether they may be mailed now.
+    pub eligible: bool,
     /// Since when processing is restricted.
     pub restricted_at: Option<Timestamp>,
     /// Whether the list has been taken out of the configuration.
@@ -106,10 +108,11 @@ pub enum Reported {
 pub async fn receipt(flows: &Flows, id: SignupId) -> Result<Option<Receipt>, Error> {
     let mut tx = flows.pool.read().await?;
     let work = Work::read_signups(flows, &mut tx, &[id]).await?;
-    let in_force = work.in_force(flows, &mut tx).await?;
-    let Some(view) = look(&work, id, &in_force, flows.clock.now()) else {
+    let in_force = work.in_force();
+    let Some(mut view) = look(&work, id, flows.clock.now()) else {
         return Ok(None);
     };
+    view.mind_a_restore(&mut tx).await?;
     let signup = &view.signup;
     let Some(first) = view.lists.first() else {
         return Ok(None);
@@ -173,6 +176,7 @@ async fn one(
         by,
         ended,
         subscribed_since: row.filter(|_| list.is_subscribed()).map(|row| row.since),
+        eligible: list.eligible,
         restricted_at: row.and_then(|row| row.restricted_at),
         closed: list.closed,
         subscription: row.map(|row| row.id),

@@ -187,6 +187,7 @@ fn compare(entry: &Entry, old: &Registered) -> Result<i64, RegisterError> {
 
 /// Adds closed lists from what was kept, and the words that were ever in force.
 async fn load(tx: &mut Tx, mut catalog: Catalog) -> Result<InForce, store::Error> {
+    let mut material = BTreeMap::new();
     for list in tx.registered_lists().await? {
         if list.closed_at.is_some() {
             let facts = tx.facts(list.facts).await?;
@@ -194,8 +195,10 @@ async fn load(tx: &mut Tx, mut catalog: Catalog) -> Result<InForce, store::Error
                 facts.ok_or_else(|| store::Error::corrupt("facts of a list are missing"))?;
             catalog.add(facts, true);
         }
+        material.insert(list.id, list.material);
     }
     Ok(InForce {
+        material,
         words: tx.all_words().await?.into_iter().collect(),
         catalog,
     })

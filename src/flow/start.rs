@@ -9,9 +9,11 @@ use super::claim::is_held;
 use super::job::Job;
 use crate::domain::delivery::MessageKind;
 use crate::domain::id::MessageId;
-use crate::domain::signup::{Confirm, confirm};
+use crate::domain::list::Facts;
+use crate::domain::signup::{Confirm, Standing, confirm};
 use crate::domain::subscription::State;
 use crate::store::message::Message;
+use crate::store::signup::Asked;
 use crate::store::{Error, Tx};
 
 /// Looks once more at mails that are about to be sent, before the write that carries DATA, with a lease that covers what
@@ -37,12 +39,20 @@ pub async fn start(flows: Arc<Flows>, batch: &[Arc<Job>]) -> Result<Vec<bool>, E
         .in_force_for(&mut tx, lists.map(|about| &about.list))
         .await?;
     tx.commit().await?;
-    let wanted = |message: &Message| match (message.kind, message.signup) {
+    let is_open = |one: &Asked, facts: &Facts| {
+        let revision = facts.list.revision;
+        let renews = |agreed| in_force.renews(&one.list, revision, agreed);
+        let standing = Standing {
+            renews: one.revision.is_some_and(renews),
+            ..one.standing
+        };
+        !in_force.is_closed(&one.list) && confirm(standing, now) == Confirm::Yes
+    };
+    let wanted = |job: &Job, message: &Message| match (message.kind, message.signup) {
         (MessageKind::Confirmation, Some(id)) => asked.get(&id).is_some_and(|asked| {
             asked.iter().any(|one| {
-                message.lists.iter().any(|about| about.list == one.list)
-                    && !in_force.is_closed(&one.list)
-                    && confirm(one.standing, now) == Confirm::Yes
+                let facts = job.facts.iter().find(|facts| facts.list.id == one.list);
+                facts.is_some_and(|facts| is_open(one, facts))
                     && !is_held(&flows, message, &one.ledger, now)
             })
         }),
@@ -63,7 +73,7 @@ pub async fn start(flows: Arc<Flows>, batch: &[Arc<Job>]) -> Result<Vec<bool>, E
     };
     let answers = batch.iter();
     Ok(answers
-        .map(|job| held.contains(&(job.message.id, job.claim)) && wanted(&job.message))
+        .map(|job| held.contains(&(job.message.id, job.claim)) && wanted(job, &job.message))
         .collect())
 }
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::Flows;
 use super::work::Work;
-use super::{Flows, InForce};
 use crate::domain::delivery::MessageKind;
+use crate::domain::eligibility::{self, eligible};
 use crate::domain::id::{SignupId, SubscriptionId};
 use crate::domain::list::{ConfirmBy, Facts, ListId};
 use crate::domain::signup::{Confirm, ListState, Refuse, confirm, refuse};
@@ -12,6 +13,7 @@ use crate::domain::subscription::State;
 use crate::domain::time::Timestamp;
 use crate::store::signup::{Signup, SignupList};
 use crate::store::subscriber::Subscription;
+use crate::store::{self, Tx};
 
 /// A signup as its links show it.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub struct ListView {
     pub closed: bool,
     /// The subscription, if there is one.
     pub subscription: Option<Subscription>,
+    /// Whether the person may be mailed for it now.
+    pub eligible: bool,
     /// What pressing "confirm" does.
     pub confirm: Confirm,
     /// What pressing "no" does.
@@ -57,6 +61,15 @@ impl SignupView {
         self.lists
             .iter()
             .filter(|list| list.row.state != ListState::Withheld)
+    }
+
+    /// Takes it that nobody may be mailed while what a restore lost is open.
+    pub(super) async fn mind_a_restore(&mut self, tx: &mut Tx) -> Result<(), store::Error> {
+        let any = self.lists.iter().any(|list| list.eligible);
+        if any && !tx.open_windows().await?.is_empty() {
+            self.lists.iter_mut().for_each(|list| list.eligible = false);
+        }
+        Ok(())
     }
 
     /// Returns the page where one signs up for the first of the lists that has one and still exists.
@@ -87,8 +100,11 @@ pub async fn signup(flows: &Flows, id: SignupId) -> Result<Option<SignupView>, s
     let mut tx = flows.pool.read().await?;
     let mut work = Work::read_signups(flows, &mut tx, &[id]).await?;
     work.read_ledgers(&mut tx).await?;
-    let in_force = work.in_force(flows, &mut tx).await?;
-    Ok(look(&work, id, &in_force, flows.clock.now()))
+    let mut view = look(&work, id, flows.clock.now());
+    if let Some(view) = &mut view {
+        view.mind_a_restore(&mut tx).await?;
+    }
+    Ok(view)
 }
 
 /// Returns the list that opening the confirm link confirms: the only one that the mail asked for, if it chose so.
@@ -118,19 +134,25 @@ pub async fn confirmed_by_link(
 }
 
 /// Returns a signup as its links show it, from rows that were read.
-pub(super) fn look(
-    work: &Work,
-    id: SignupId,
-    in_force: &InForce,
-    now: Timestamp,
-) -> Option<SignupView> {
+pub(super) fn look(work: &Work, id: SignupId, now: Timestamp) -> Option<SignupView> {
     let signup = work.signup(id)?;
+    let in_force = work.in_force();
     let lists = work.lists(id).iter().filter_map(|row| {
         let standing = work.standing(signup, row);
+        let subscription = work.subscription(signup.subscriber, &row.list);
+        let closed = in_force.is_closed(&row.list);
+        let eligible = eligible(eligibility::Standing {
+            state: standing.subscription,
+            restricted: subscription.is_some_and(|s| s.restricted_at.is_some()),
+            needs_renewal: subscription.is_some_and(|s| in_force.is_outdated(&s.list, s.revision)),
+            list_closed: closed,
+            restored: false,
+        });
         Some(ListView {
             facts: work.facts(row).ok()?.clone(),
-            closed: in_force.is_closed(&row.list),
-            subscription: work.subscription(signup.subscriber, &row.list).cloned(),
+            closed,
+            subscription: subscription.cloned(),
+            eligible: eligible.is_ok(),
             confirm: confirm(standing, now),
             refuse: refuse(standing),
             row: row.clone(),

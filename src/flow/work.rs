@@ -29,6 +29,7 @@ pub(super) struct Work {
     subscriptions: BTreeMap<(SubscriberId, ListId), Subscription>,
     ledgers: BTreeMap<Keyed, Ledger>,
     facts: BTreeMap<Hash, Arc<Facts>>,
+    in_force: Arc<InForce>,
     changed: Changed,
     /// Events to append, in this order.
     pub events: Vec<Event>,
@@ -75,6 +76,11 @@ impl Work {
         for subscription in tx.subscriptions_of(&left).await? {
             work.put(subscription);
         }
+        // Who says goodbye answers no signup.
+        let lists = picked.iter().flat_map(|message| &message.lists);
+        let lists = lists.map(|about| &about.list);
+        let known = work.lists.values().flatten().map(|row| &row.list);
+        work.in_force = flows.in_force_for(tx, lists.chain(known)).await?;
         let people = read.people.into_iter().map(|person| (person.id, person));
         Ok((work, people.collect()))
     }
@@ -136,6 +142,8 @@ impl Work {
         for subscription in all.subscriptions {
             self.put(subscription);
         }
+        let lists = self.lists.values().flatten().map(|row| &row.list);
+        self.in_force = flows.in_force_for(tx, lists).await?;
         Ok(())
     }
 
@@ -191,9 +199,8 @@ impl Work {
     }
 
     /// Returns what is in force for the lists of the signups.
-    pub async fn in_force(&self, flows: &Flows, tx: &mut Tx) -> Result<Arc<InForce>, Error> {
-        let rows = self.lists.values().flatten();
-        flows.in_force_for(tx, rows.map(|row| &row.list)).await
+    pub fn in_force(&self) -> &InForce {
+        &self.in_force
     }
 
     /// Returns what a list said at its signup.
@@ -235,7 +242,16 @@ impl Work {
             counter_then: list.counter,
             counter_now: subscription.map_or(0, |s| s.counter),
             subscription: subscription.map(|s| s.state),
+            renews: subscription.is_some_and(|s| self.renews(list, s)),
         }
+    }
+
+    fn renews(&self, list: &SignupList, subscription: &Subscription) -> bool {
+        let asked = self.facts.get(&list.facts).map(|f| f.list.revision);
+        asked.is_some_and(|asked| {
+            self.in_force
+                .renews(&list.list, asked, subscription.revision)
+        })
     }
 
     /// Ends one list of a signup, and the signup with its last.
@@ -271,7 +287,8 @@ impl Work {
         self.end_list(signup.id, list, ListState::AlreadyConfirmed, None, at);
     }
 
-    /// Moves a subscription by the state table and appends its one event; returns whether it moved.
+    /// Moves a subscription by the state table and appends its one event; returns whether it moved. A confirm where it is
+    /// confirmed renews it.
     pub fn move_subscription(
         &mut self,
         flows: &Flows,
@@ -282,8 +299,11 @@ impl Work {
     ) -> bool {
         let key = (template.subscriber, template.list.clone());
         let old = self.subscriptions.get(&key);
-        let Step::To(state) = subscription::step(old.map(|s| s.state), by) else {
-            return false;
+        let step = subscription::step(old.map(|s| s.state), by);
+        let state = match step {
+            Step::To(state) => state,
+            Step::Same if by == Move::Confirm => State::Confirmed,
+            _ => return false,
         };
         let raised = i64::from(subscription::makes_older_signups_ineffective(state));
         let moved = Subscription {
@@ -294,6 +314,7 @@ impl Work {
             ..template
         };
         let kind = match state {
+            State::Confirmed if step == Step::Same => EventKind::SubscriptionRenewed,
             State::Confirmed => EventKind::SubscriptionConfirmed,
             State::Attested => EventKind::SubscriptionAttested,
             State::Unsubscribed => EventKind::SubscriptionUnsubscribed,

@@ -159,8 +159,10 @@ fn set_of(ids: &[SignupId]) -> Set {
 pub struct Asked {
     /// The list.
     pub list: ListId,
-    /// How it stands.
+    /// How it stands, but for what a change of words makes of it.
     pub standing: Standing,
+    /// The revision that the subscription rests on.
+    pub revision: Option<i64>,
     /// What is remembered of the mailbox.
     pub ledger: Ledger,
 }
@@ -173,6 +175,7 @@ type AskedRow = (
     i64,
     Option<i64>,
     Option<String>,
+    Option<i64>,
     Option<Json<Ledger>>,
 );
 
@@ -187,8 +190,10 @@ impl Asked {
                 counter_then: row.4,
                 counter_now: row.5.unwrap_or(0),
                 subscription: state.transpose()?,
+                renews: false,
             },
-            ledger: row.7.map_or_else(Ledger::default, |ledger| ledger.0),
+            revision: row.7,
+            ledger: row.8.map_or_else(Ledger::default, |ledger| ledger.0),
         })
     }
 }
@@ -283,7 +288,9 @@ impl Tx {
         &mut self,
         ids: &[SignupId],
     ) -> Result<BTreeMap<SignupId, Vec<Asked>>, Error> {
-        const SQL: &str = "select signup.id, l.list, l.state, signup.expires_at, l.counter, n.counter, n.state, a.ledger
+        const SQL: &str =
+            "select signup.id, l.list, l.state, signup.expires_at, l.counter, n.counter, n.state,
+              n.revision, a.ledger
             from {set} join signup on signup.id = s.id
             join signup_list l on l.signup = signup.id
             left join subscription n on n.subscriber = signup.subscriber and n.list = l.list

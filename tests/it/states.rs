@@ -139,6 +139,7 @@ fn a_no_ends_what_is_confirmed_whatever_became_of_its_own_signup() {
                 counter_then: 0,
                 counter_now: 1,
                 subscription,
+                renews: false,
             });
             let waits = matches!(list, ListState::Open | ListState::Undeliverable);
             let by_it = matches!(list, ListState::Confirmed | ListState::AlreadyConfirmed);

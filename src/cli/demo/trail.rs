@@ -257,6 +257,9 @@ fn says(event: &Sequenced) -> (String, Tone) {
         EventKind::SubscriptionConfirmed => {
             ("Confirmed: the person pressed the button", Tone::Good)
         }
+        EventKind::SubscriptionRenewed => {
+            ("Renewed: the person agreed to the new words", Tone::Good)
+        }
         EventKind::SubscriptionUnsubscribed if one_click => {
             ("Unsubscribed by the mail program's own button", Tone::Bad)
         }

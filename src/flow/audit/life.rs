@@ -91,7 +91,7 @@ impl Life {
             EventKind::SignupWithheld => self.end(at, leaf, ListState::Withheld),
             EventKind::SignupDeclined => self.end(at, leaf, ListState::Declined),
             EventKind::SignupExpired => self.end(at, leaf, ListState::Expired),
-            EventKind::SubscriptionConfirmed => {
+            kind if kind.is_confirm() => {
                 self.moved(at, leaf, &[State::Confirmed]);
                 let list = leaf.list.iter().cloned().collect::<Vec<_>>();
                 self.end_lists(at, leaf, &list, ListState::Confirmed);

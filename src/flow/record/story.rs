@@ -65,7 +65,7 @@ impl Story<'_> {
         if let Some(wording) = event.says(Part::Wording) {
             self.words(&wording)?;
         }
-        if event.leaf.kind == EventKind::SubscriptionConfirmed {
+        if event.leaf.kind.is_confirm() {
             let asked = asked.ok_or("the signup that it confirms is missing")?;
             self.confirmed(event, asked)?;
         }

@@ -180,7 +180,7 @@ fn event(proven: &Proven) -> Result<EventFace, String> {
         said.into_iter().flatten().collect::<Vec<_>>().join(", ")
     });
     let how = match event.leaf.kind {
-        EventKind::SubscriptionConfirmed => "by",
+        kind if kind.is_confirm() => "by",
         EventKind::SubscriberExported => "what",
         _ if event.data("kind").is_some() => "kind",
         _ => "how",
