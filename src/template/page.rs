@@ -77,6 +77,8 @@ pub enum OtherState {
     NotOffered,
     /// Taken out of the configuration.
     Closed,
+    /// Confirmed once, and they may not be mailed any more.
+    Over,
 }
 
 /// Says what was confirmed.
@@ -162,6 +164,8 @@ pub enum Ended {
     NotOffered,
     /// The lists were taken out of the configuration.
     Closed,
+    /// Confirmed once, and they may not be mailed any more. Needs a sender.
+    Over,
     /// The signature is right, but the signup is gone.
     Unknown,
 }

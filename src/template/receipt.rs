@@ -71,6 +71,8 @@ pub struct AgreedList {
     pub ended: Option<Ended>,
     /// Since when the person is subscribed now.
     pub subscribed_since: Option<Timestamp>,
+    /// Whether they may be mailed now.
+    pub eligible: bool,
     /// Since when processing is restricted.
     pub restricted_at: Option<Timestamp>,
     /// Whether the list no longer exists.

@@ -32,6 +32,7 @@ mod pooler;
 mod readonly;
 mod receipt;
 mod record;
+mod renewal;
 mod replicas;
 mod restore;
 mod serve;

@@ -634,6 +634,7 @@ fn a_receipt_for_fifty_lists_has_a_page() {
         by: Some(ConfirmBy::Button),
         ended: None,
         subscribed_since: Some(at),
+        eligible: true,
         restricted_at: Some(at),
         closed: true,
         unsubscribe_url: Some("https://lists.acme.example/u/*".to_owned()),

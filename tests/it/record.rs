@@ -288,7 +288,7 @@ both!(the_mail_is_made_again_from_the_record_alone, |db| {
 });
 
 /// Returns how many records there are of the one person that there is; nothing is wrong with them.
-async fn intact_records(app: &TestApp) -> usize {
+pub(crate) async fn intact_records(app: &TestApp) -> usize {
     checkpoint(app).await;
     let answer = fetch(app, &subscriber(app).await, "").await;
     assert_eq!(answer.status, 200, "{}", answer.body);

@@ -137,11 +137,18 @@ async fn confirm(
         key: claims.key,
         network,
     };
-    match app.confirms.pass(press).await {
-        Ok(outcome) => match outcome.view {
-            Some(view) => as_it_stands(app, token, &view, &outcome.confirmed),
-            None => unknown(app, headers),
-        },
+    let outcome = match app.confirms.pass(press).await {
+        Ok(outcome) => outcome,
+        Err(error) => return failed(app, &error, headers),
+    };
+    // A press without effect shows what opening the link shows.
+    let view = match outcome.confirmed.is_empty() {
+        true => view::signup(&app.flows, SignupId(claims.subject)).await,
+        false => Ok(outcome.view),
+    };
+    match view {
+        Ok(Some(view)) => as_it_stands(app, token, &view, &outcome.confirmed),
+        Ok(None) => unknown(app, headers),
         Err(error) => failed(app, &error, headers),
     }
 }
@@ -155,12 +162,8 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
     let sender = super::face(&first.facts.sender);
     let action = format!("{}{token}", Purpose::Confirm.path());
     let is_open = |list: &&ListView| list.confirm == Confirm::Yes && !list.closed;
-    // Who subscribed through another signup is told so, whatever became of this one.
-    let is_confirmed = |list: &&ListView| {
-        let again = matches!(list.confirm, Confirm::Again | Confirm::Already);
-        let known = list.subscription.is_some() && (again || list.is_subscribed());
-        known && !is_open(list) && !list.closed
-    };
+    // Who subscribed through another signup is told so, whatever became of this one; who may not be mailed, never.
+    let is_confirmed = |list: &&ListView| list.eligible && !is_open(list);
     let open: Vec<ListFace> = view
         .lists
         .iter()
@@ -170,7 +173,8 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
     let rest = |list: &&ListView| !is_open(list) && !is_confirmed(list);
     let other = view.lists.iter().filter(rest).map(|list| other(view, list));
 
-    if !pressed.is_empty() || (open.is_empty() && view.lists.iter().any(|l| is_confirmed(&l))) {
+    let any_confirmed = view.lists.iter().any(|l| is_confirmed(&l));
+    if any_confirmed && (open.is_empty() || !pressed.is_empty()) {
         let when = match pressed.is_empty() {
             true => Confirmed::Before,
             false => Confirmed::Now,
@@ -226,6 +230,7 @@ fn other(view: &SignupView, list: &ListView) -> OtherList {
         Confirm::Declined => OtherState::Declined,
         Confirm::Expired => OtherState::Expired,
         Confirm::NotOffered => OtherState::NotOffered,
+        Confirm::Again | Confirm::Already => OtherState::Over,
         _ => OtherState::Ended,
     };
     OtherList {
@@ -286,6 +291,8 @@ fn why_ended(view: &SignupView) -> (StatusCode, Ended) {
         (StatusCode::OK, Ended::Ineffective)
     } else if any(Confirm::NotOffered) {
         (StatusCode::OK, Ended::NotOffered)
+    } else if any(Confirm::Again) || any(Confirm::Already) {
+        (StatusCode::OK, Ended::Over)
     } else {
         (StatusCode::OK, Ended::Closed)
     }

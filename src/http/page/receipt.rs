@@ -84,6 +84,7 @@ fn as_recorded(app: &App, receipt: Receipt) -> Response {
                 by: agreed.by,
                 ended: agreed.ended,
                 subscribed_since: agreed.subscribed_since,
+                eligible: agreed.eligible,
                 restricted_at: agreed.restricted_at,
                 closed: agreed.closed,
                 unsubscribe_url: unsubscribe_url(app, &agreed),

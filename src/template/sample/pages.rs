@@ -34,13 +34,15 @@ pub(in crate::template) fn pages() -> Vec<PageSample> {
 
 fn others() -> Vec<OtherList> {
     use OtherState::*;
-    [Confirmed, Declined, Ended, Expired, NotOffered, Closed]
-        .into_iter()
-        .map(|state| OtherList {
-            title: "Yearly report".to_owned(),
-            state,
-        })
-        .collect()
+    [
+        Confirmed, Declined, Ended, Expired, NotOffered, Closed, Over,
+    ]
+    .into_iter()
+    .map(|state| OtherList {
+        title: "Yearly report".to_owned(),
+        state,
+    })
+    .collect()
 }
 
 fn confirm_pages() -> Vec<PageSample> {
@@ -146,6 +148,7 @@ fn ended_pages() -> Vec<PageSample> {
         page("ineffective", plain(Ended::Ineffective)),
         page("not offered", plain(Ended::NotOffered)),
         page("closed", closed),
+        page("over", plain(Ended::Over)),
         page("purged", purged),
         page("unknown", unknown),
     ]

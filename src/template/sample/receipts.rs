@@ -28,6 +28,7 @@ fn agreed(list: ListFace) -> AgreedList {
         by: Some(ConfirmBy::Button),
         ended: None,
         subscribed_since: Some(at(600)),
+        eligible: true,
         restricted_at: None,
         closed: false,
         unsubscribe_url: Some(url("u")),
@@ -38,6 +39,7 @@ fn ended(by: EndedBy) -> AgreedList {
     AgreedList {
         ended: Some(Ended { at: at(86_400), by }),
         subscribed_since: None,
+        eligible: false,
         unsubscribe_url: None,
         ..agreed(weekly())
     }
@@ -99,10 +101,12 @@ pub(super) fn receipt_pages() -> Vec<PageSample> {
             },
             AgreedList {
                 subscribed_since: Some(at(172_800)),
+                eligible: true,
                 ..ended(EndedBy::Unsubscribed)
             },
             AgreedList {
                 restricted_at: Some(at(172_800)),
+                eligible: false,
                 closed: true,
                 ..agreed(weekly())
             },
