@@ -69,8 +69,9 @@ pub async fn release(pool: &Pool, id: MessageId, now: Timestamp) -> Result<bool,
     Ok(true)
 }
 
-/// Queues mails that are set aside though they arrived, at most a few, and returns how many: the next claim writes them
-/// down, which is the proof of what was confirmed. None of them is sent.
+/// Queues mails that are set aside though they were answered, at most a few, and returns how many. None of them is sent: the
+/// next claim writes down what was confirmed, which is its proof, and ends the others, which would keep their lists from the
+/// mailbox.
 ///
 /// # Errors
 /// When the database refuses; then some stay where they were.

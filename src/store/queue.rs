@@ -150,10 +150,9 @@ impl Tx {
         rows.into_iter().map(Message::read).collect()
     }
 
-    /// Returns confirmation mails that are set aside though somebody confirmed by their links, and nothing is left to ask.
+    /// Returns confirmation mails that are set aside though nothing is left to ask: somebody answered by their links.
     pub async fn answered_aside(&mut self, limit: i64) -> Result<Vec<MessageId>, Error> {
         const SQL: &str = "select id from message where state = 'quarantined' and kind = 'confirmation'
-              and exists (select state from signup_list where signup = message.signup and state = 'confirmed')
               and not exists (select state from signup_list where signup = message.signup and state = 'open')
             order by created_at limit $1";
         let rows: Vec<(Uuid,)> = on!(self, |conn| sqlx::query_as(SQL)

@@ -24,7 +24,7 @@ const STATES: [&str; 8] = [
 ];
 
 /// Makes the "no" link of a signup, mailed or not.
-fn no_of(app: &TestApp, signup: &str) -> String {
+pub(crate) fn no_of(app: &TestApp, signup: &str) -> String {
     let id: SignupId = signup.parse().expect("an id");
     let links = &app.flows.keys().links;
     let token = links.sign(links.signing(), Purpose::Decline, id.0, None);

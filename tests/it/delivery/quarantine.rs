@@ -2,6 +2,7 @@
 
 use super::claims::{claimed, end_leases};
 use super::*;
+use crate::decline::no_of;
 use crate::support::app::{LISTS, both};
 use crate::support::serve::command;
 
@@ -99,4 +100,25 @@ both!(a_mail_that_is_set_aside_ends_with_its_link, |db| {
     // It stands in no other's way.
     app.pass(11 * MINUTE);
     app.mail_for("anna@example.org", &["weekly"]).await;
+});
+
+both!(a_mail_that_is_set_aside_ends_with_its_no, |db| {
+    let app = TestApp::with(db, LISTS, QUICK).await;
+    let signup = app.sign_up("anna@example.org", &["weekly"]).await;
+    for _ in 0..3 {
+        assert_eq!(claimed(&app, 10).await.jobs.len(), 1);
+        end_leases(&app).await;
+    }
+    app.deliver().await;
+    assert_eq!(message(&app, &signup).await, "quarantined 0 0");
+    let page = app.press(&no_of(&app, &signup), "reason=no").await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    app.sweep().await;
+    app.deliver().await;
+    assert_eq!(message(&app, &signup).await, "cancelled 0 0");
+    assert_eq!(app.outcome(&signup).await, "accepted weekly=declined");
+    // Who wants it after all gets a mail.
+    app.pass(11 * MINUTE);
+    app.mail_for("anna@example.org", &["weekly"]).await;
+    assert_eq!(app.peer.mails().len(), 1);
 });
