@@ -409,6 +409,8 @@ both!(own_test_addresses_have_no_limits, |db| {
         );
     }
     assert_eq!(app.mailbox("tester+again@example.org").len(), 15);
+    // Nothing is remembered of them, which nothing would bound.
+    assert_eq!(app.count("address where ledger is not null").await, 0);
     assert_eq!(
         attempt(&app, "tester2@example.org", &["weekly"]).await,
         SENT
