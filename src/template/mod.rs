@@ -39,7 +39,7 @@ pub use self::receipt::{
 };
 
 pub use self::record::{
-    EventFace, HeaderFace, MailFace, RecordFace, RecordPage, StepFace, event_key,
+    ErasedFace, EventFace, HOWS, HeaderFace, MailFace, RecordFace, RecordPage, StepFace, event_key,
 };
 
 use self::catalog::Catalog;

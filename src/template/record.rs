@@ -42,14 +42,16 @@ pub struct RecordFace {
     pub state: &'static str,
     /// Since when.
     pub since: Timestamp,
-    /// The article on which it rests.
-    pub legal_basis: String,
+    /// On what it rests: the end of a key `page.record.basis_...`.
+    pub basis: &'static str,
     /// The promised frequency.
     pub frequency: Option<Frequency>,
     /// The words of consent.
     pub words: String,
     /// Their language.
     pub lang: Locale,
+    /// Its name: the end of a key `page.record.language_...`.
+    pub language: &'static str,
     /// Their SHA-256.
     pub sha256: Hash,
     /// Their revision.
@@ -72,8 +74,6 @@ pub struct RecordFace {
     pub mails: Vec<MailFace>,
     /// Every event, oldest first.
     pub events: Vec<EventFace>,
-    /// The last day on which the proof is kept, once the subscription has ended.
-    pub until: Option<String>,
     /// The signed note to which the proofs lead.
     pub checkpoint: Option<String>,
     /// Whether a time stamp lies over it.
@@ -130,17 +130,41 @@ pub struct EventFace {
     pub time: Timestamp,
     /// What: the end of a key `page.record.event_...`.
     pub kind: String,
-    /// How, by its name in the trail.
-    pub how: Option<String>,
+    /// How: the end of a key `page.record.how_...`, one of [`HOWS`] or `other`.
+    pub how: Option<&'static str>,
     /// The hash of its leaf.
     pub hash: Hash,
     /// Whether a proof leads from it to the checkpoint.
     pub proven: bool,
     /// IP address and user agent, as far as they are kept.
     pub network: Option<String>,
-    /// Names of parts that were erased, each with its reason.
-    pub erased: Vec<String>,
+    /// Parts of its evidence that were erased.
+    pub erased: Vec<ErasedFace>,
 }
+
+/// One part of evidence that was erased.
+#[derive(Clone, Serialize)]
+pub struct ErasedFace {
+    /// Which: the end of a key `page.record.part_...`.
+    pub part: &'static str,
+    /// Why: the end of a key `page.record.reason_...`.
+    pub reason: &'static str,
+}
+
+/// What an event may say of how it came about, or of what, by its name in the trail.
+pub const HOWS: [&str; 11] = [
+    "button",
+    "link",
+    "page",
+    "one_click",
+    "no",
+    "not_me",
+    "consent_record",
+    "confirmation",
+    "already_subscribed",
+    "welcome",
+    "goodbye",
+];
 
 /// Returns the end of the key of an event; those that are never about a subscriber have one in common.
 pub fn event_key(kind: EventKind) -> String {

@@ -77,7 +77,7 @@ const DPV: &[&str] = &[
     "isIndicatedBy",
 ];
 const GDPR: &[&str] = &[
-    "A6-1-a", "A6-1-f", "A7-3", "A15", "A16", "A17", "A20", "A21", "A77",
+    "A6-1-a", "A6-1-f", "A7-3", "A15", "A16", "A17", "A18", "A20", "A21", "A77",
 ];
 const PD: &[&str] = &["EmailAddress", "Name"];
 
@@ -179,7 +179,37 @@ both!(no_to_an_older_mail_is_recorded_as_a_withdrawal, |db| {
     check(&file.to_string()).unwrap();
     let record = &file["records"][0];
     assert_eq!(record["status"], "dpv:ConsentWithdrawn");
-    assert_eq!(record["storage"]["retention"]["until"], "2029-12-31");
+});
+
+// It is made for a court: what confirmd does not do has no place in it.
+both!(a_record_promises_only_what_is_so, |db| {
+    let (app, subscriber) = anna(db).await;
+    let file = weekly(&app, &subscriber).await;
+    validate(&file);
+    let record = &file["records"][0];
+    let privacy = "https://acme.example/privacy";
+    assert_eq!(
+        record["storage"]["retention"],
+        json!({ "rule": "As the controller's privacy statement says; confirmd erases on request." })
+    );
+    assert_eq!(record["withdrawal"]["url"], privacy);
+    let rights: Vec<_> = record["rights"].as_array().unwrap().iter().collect();
+    assert!(rights.contains(&&json!({ "right": "eu-gdpr:A18", "url": privacy })));
+    let mut told = record.clone();
+    let proof = ["evidence", "sources", "checkpoint"];
+    for part in proof {
+        told.as_object_mut().unwrap().remove(part);
+    }
+    let told = told.to_string();
+    for never in [
+        "/p\"",
+        "24 months",
+        "24 hours",
+        "third calendar year",
+        "until\":\"20",
+    ] {
+        assert!(!told.contains(never), "{never}: {told}");
+    }
 });
 
 both!(a_record_shows_who_agreed_to_what_when_and_how, |db| {
@@ -492,7 +522,6 @@ fn name(record: &Value, at: &str) -> Vec<String> {
                 "source facts",
                 "processors",
                 "event",
-                "rights",
                 "storage",
                 "is named by nothing",
             ]
@@ -966,6 +995,10 @@ both!(a_record_can_be_read_and_printed, |db| {
         assert!(!page.body.contains("<script"));
         let policy = page.header("content-security-policy").unwrap();
         assert!(policy.starts_with("default-src 'none'"), "{policy}");
+        for raw in [".000000Z<", ".000000Z. ", "6(1)", "(button)", "taal nl"] {
+            let may = language == "en" && raw == "6(1)";
+            assert!(may || !page.body.contains(raw), "{language}: {raw}");
+        }
         insta::assert_snapshot!(format!("record_{language}"), readable(&page.body));
     }
     // Unasked, it speaks the language of the consent.
@@ -986,6 +1019,19 @@ both!(a_record_can_be_read_and_printed, |db| {
         );
         assert_eq!(file.header("vary"), Some("Accept"));
     }
+});
+
+both!(a_printed_record_shows_names_as_people_read_them, |db| {
+    let lists = LISTS.replace("\"Acme <confirm", "\"Café Acme <confirm");
+    let app = TestApp::with(db, &lists, "").await;
+    app.subscribe("anna@example.org", &["weekly"]).await;
+    let key = app.make_key("acme", &[Scope::Read]).await;
+    let bearer = format!("Bearer {key}");
+    let headers = [("authorization", bearer.as_str()), ("accept", "text/html")];
+    let at = route(&subscriber(&app).await, "");
+    let page = send(app.addr, "GET", &at, &headers, b"").await;
+    let from = "<dd>Café Acme &lt;confirm@acme.example&gt;</dd>";
+    assert!(page.body.contains(from), "{}", page.body);
 });
 
 both!(the_program_hands_a_record_out_and_says_so, |db| {

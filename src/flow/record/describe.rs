@@ -11,7 +11,7 @@ use super::description::{
 };
 use super::document::{CONTEXT, Stated};
 use super::opened::{Given, Mail, Opened, Request, Wording};
-use super::step::{ends, step};
+use super::step::step;
 use crate::domain::consent::Hash;
 use crate::domain::event::EventKind;
 use crate::domain::evidence::Part;
@@ -44,11 +44,9 @@ pub struct Missing(pub String);
 const SCHEMA: &str = "https://w3id.org/dpv/schema/dpv-27560#record-eu-gdpr";
 const CLAIM: &str = "aligned with ISO/IEC TS 27560:2023; not certified";
 const PROCESSOR: &str = "Whoever runs confirmd at this address; where that is the controller itself, it is no processor.";
-const RETENTION: &str = "Kept as proof until the end of the third calendar year after the subscription ended in whatever way (GDPR, \
-article 17(3)(e)). A subscription without a sign of life for 24 months ends by itself or is asked again. A signup that nobody \
-confirms goes 24 hours after the end of its link.";
-const WITHDRAWAL: &str = "By the link in every mail, by the mail program's own button, by the form under this address, or by a \
-message to the contact; free, without an account, in force before it is answered.";
+const RETENTION: &str = "As the controller's privacy statement says; confirmd erases on request.";
+const WITHDRAWAL: &str = "By the unsubscribe link, by the mail program's own button, or by a message to the contact; free, without an \
+account.";
 
 /// Describes what the evidence shows.
 ///
@@ -62,12 +60,9 @@ pub fn describe(basis: &Basis<'_>) -> Result<Description, Missing> {
         .iter()
         .filter_map(|event| step(event))
         .collect();
-    let last = steps.last();
-    let status = last.map(|step| step.state);
-    let ended = last.filter(|last| ends(last.state)).map(|last| last.time);
+    let status = steps.last().map(|step| step.state);
     let origin = sender.public_url.as_deref();
     let origin = origin.unwrap_or(&basis.stated.public_url);
-    let leave = format!("{}/p", origin.trim_end_matches('/'));
     Ok(Description {
         context: context(),
         kind: "dpv:ConsentRecord",
@@ -93,16 +88,12 @@ pub fn describe(basis: &Basis<'_>) -> Result<Description, Missing> {
         collection: told.collection(),
         storage: Storage {
             locations: vec![format!("the database of the installation at {origin}")],
-            retention: Retention {
-                duration: "P3Y",
-                until: ended.map(last_day),
-                rule: RETENTION,
-            },
+            retention: Retention { rule: RETENTION },
         },
         jurisdiction: jurisdiction(sender),
-        rights: rights(sender, &leave),
+        rights: rights(sender),
         withdrawal: Withdrawal {
-            url: leave,
+            url: sender.privacy_url.clone(),
             one_click: true,
             contact: sender.contact.clone(),
             text: WITHDRAWAL,
@@ -328,11 +319,13 @@ fn jurisdiction(sender: &Sender) -> String {
     if is_code { last } else { "EU" }.to_owned()
 }
 
-fn rights(sender: &Sender, leave: &str) -> Vec<Right> {
-    const AT_PRIVACY: [&str; 5] = [
+fn rights(sender: &Sender) -> Vec<Right> {
+    const AT_PRIVACY: [&str; 7] = [
+        "eu-gdpr:A7-3",
         "eu-gdpr:A15",
         "eu-gdpr:A16",
         "eu-gdpr:A17",
+        "eu-gdpr:A18",
         "eu-gdpr:A20",
         "eu-gdpr:A21",
     ];
@@ -340,14 +333,9 @@ fn rights(sender: &Sender, leave: &str) -> Vec<Right> {
         right,
         url: url.to_owned(),
     };
-    let mut rights = vec![right("eu-gdpr:A7-3", leave)];
-    rights.extend(AT_PRIVACY.map(|name| right(name, &sender.privacy_url)));
+    let mut rights = AT_PRIVACY
+        .map(|name| right(name, &sender.privacy_url))
+        .to_vec();
     rights.push(right("eu-gdpr:A77", &sender.authority.url));
     rights
-}
-
-/// The last day of the third year after.
-fn last_day(ended: Timestamp) -> String {
-    let year = ended.to_jiff().to_zoned(jiff::tz::TimeZone::UTC).year();
-    format!("{:04}-12-31", year + 3)
 }

@@ -192,11 +192,6 @@ pub struct Storage {
 /// How long the proof is kept.
 #[derive(Clone, Debug, Serialize)]
 pub struct Retention {
-    /// As a duration (ISO 8601) from the end of the subscription.
-    pub duration: &'static str,
-    /// The last day, once the subscription has ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub until: Option<String>,
     /// The rule.
     pub rule: &'static str,
 }
@@ -204,7 +199,7 @@ pub struct Retention {
 /// How the person leaves.
 #[derive(Clone, Debug, Serialize)]
 pub struct Withdrawal {
-    /// The page.
+    /// The page that says how: a link that unsubscribes is a secret of the person's mails.
     pub url: String,
     /// Whether mail programs have a button for it (RFC 8058).
     pub one_click: bool,

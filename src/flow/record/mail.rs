@@ -83,13 +83,22 @@ fn show(mail: &Proof, answer: Option<Answer>, at: Timestamp, bytes: &[u8]) -> Sh
     let head = String::from_utf8_lossy(bytes);
     let head = head.split("\r\n\r\n").next().unwrap_or_default();
     let unfolded = head.replace("\r\n ", " ");
-    let header = |name: &'static str| {
+    // People read names, not how these were encoded.
+    let decoded = |name: &str| {
+        let read = read.as_ref().filter(|_| matches!(name, "From" | "To"))?;
+        let first = read.header(name)?.as_address()?.first()?;
+        let address = first.address()?;
+        let named = first.name().map(|name| format!("{name} <{address}>"));
+        Some(named.unwrap_or_else(|| address.to_owned()))
+    };
+    let raw = |name: &str| {
         let mut lines = unfolded
             .split("\r\n")
             .filter_map(|line| line.split_once(": "));
         let (_, value) = lines.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
-        Some((name, value.to_owned()))
+        Some(value.to_owned())
     };
+    let header = |name: &'static str| Some((name, decoded(name).or_else(|| raw(name))?));
     let text = read.as_ref().and_then(|read| read.body_text(0));
     Shown {
         kind: mail.kind,

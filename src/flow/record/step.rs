@@ -10,23 +10,12 @@ const UNTIL_ANSWERED: Validity = Validity {
 };
 const UNTIL_WITHDRAWN: Validity = Validity {
     kind: "dpv:UntilEventDuration",
-    until: "withdrawal, or 24 months without a sign of life",
+    until: "withdrawal, or an end by the controller",
 };
 const UNTIL_GIVEN_AGAIN: Validity = Validity {
     kind: "dpv:UntilEventDuration",
     until: "consent is given again",
 };
-
-/// Tells whether a subscription is over in this state.
-pub fn ends(state: &str) -> bool {
-    matches!(
-        state,
-        "dpv:ConsentWithdrawn"
-            | "dpv:ConsentRevoked"
-            | "dpv:ConsentExpired"
-            | "dpv:ConsentInvalidated"
-    )
-}
 
 /// Returns what an event makes of the consent; none if it leaves it as it was.
 pub fn step(event: &Opened) -> Option<Step> {

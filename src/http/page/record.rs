@@ -16,8 +16,8 @@ use crate::flow::record::mail::{Shown, mails};
 use crate::flow::record::opened::Opened;
 use crate::http::App;
 use crate::template::{
-    EventFace, HeaderFace, MailFace, RecordFace, RecordPage, SenderFace, StepFace, Templates,
-    event_key,
+    ErasedFace, EventFace, HOWS, HeaderFace, MailFace, RecordFace, RecordPage, SenderFace,
+    StepFace, Templates, event_key,
 };
 
 /// Answers with the page.
@@ -84,14 +84,14 @@ fn face(record: &Record) -> Result<RecordFace, String> {
         email: about.subject.email.clone(),
         state: state(about.status),
         since: last.time,
-        legal_basis: match purpose.legal_basis {
-            "eu-gdpr:A6-1-a" => "GDPR 6(1)(a)".to_owned(),
-            "eu-gdpr:A6-1-f" => "GDPR 6(1)(f)".to_owned(),
-            other => other.to_owned(),
+        basis: match purpose.legal_basis {
+            "eu-gdpr:A6-1-f" => "interest",
+            _ => "consent",
         },
         frequency,
         words: about.notice.text.clone(),
         lang: about.notice.language.clone(),
+        language: language_key(&about.notice.language),
         sha256: about.notice.sha256,
         version: about.notice.version,
         reported: match &about.notice.at_signup {
@@ -106,7 +106,6 @@ fn face(record: &Record) -> Result<RecordFace, String> {
         steps: about.events.iter().map(step).collect(),
         mails: mails(record)?.into_iter().map(mail).collect(),
         events: events.collect::<Result<_, _>>()?,
-        until: about.storage.retention.until.clone(),
         checkpoint: record.checkpoint.as_ref().map(|kept| kept.note.clone()),
         stamped: record
             .checkpoint
@@ -127,6 +126,14 @@ fn state(state: &str) -> &'static str {
         "dpv:ConsentRevoked" => "revoked",
         "dpv:ConsentInvalidated" => "invalidated",
         _ => "unknown",
+    }
+}
+
+fn language_key(language: &Locale) -> &'static str {
+    match language.base().as_str() {
+        "en" => "en",
+        "nl" => "nl",
+        _ => "other",
     }
 }
 
@@ -190,12 +197,23 @@ fn event(proven: &Proven) -> Result<EventFace, String> {
         seq: event.seq,
         time: event.leaf.time,
         kind: event_key(event.leaf.kind),
-        how: event.data(how).map(str::to_owned),
+        how: event.data(how).map(how_key),
         hash: event.hash(),
         proven: matches!(proven.proof, Inclusion::Proof { .. }),
         network,
         erased: erased
-            .map(|erased| format!("{} ({})", erased.part.as_str(), erased.reason))
+            .map(|erased| ErasedFace {
+                part: erased.part.as_str(),
+                reason: match erased.reason.as_str() {
+                    "retention" => "retention",
+                    _ => "request",
+                },
+            })
             .collect(),
     })
+}
+
+fn how_key(how: &str) -> &'static str {
+    let found = HOWS.into_iter().find(|known| *known == how);
+    found.unwrap_or("other")
 }

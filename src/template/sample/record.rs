@@ -4,6 +4,7 @@ use super::pages::{PageSample, page};
 use super::{at, sender, weekly};
 use crate::domain::consent::Hash;
 use crate::domain::event::EventKind;
+use crate::domain::evidence::Part;
 use crate::template::record::*;
 
 /// Returns the samples of the printed record.
@@ -22,6 +23,7 @@ pub fn pages() -> Vec<PageSample> {
         records: ["button", "form", "oral", "paper"]
             .map(|act| RecordFace {
                 act,
+                language: "nl",
                 reported: Some(bare().words),
                 ..bare()
             })
@@ -46,11 +48,12 @@ fn bare() -> RecordFace {
         email: None,
         state: "requested",
         since: at(0),
-        legal_basis: "eu-gdpr:A6-1-a".to_owned(),
+        basis: "interest",
         frequency: None,
         sha256: Hash::of(list.words.as_bytes()),
         words: list.words,
         lang: list.lang,
+        language: "other",
         version: 1,
         reported: None,
         privacy_url: "https://acme.example/privacy".to_owned(),
@@ -61,7 +64,6 @@ fn bare() -> RecordFace {
         steps: Vec::new(),
         mails: Vec::new(),
         events: Vec::new(),
-        until: None,
         checkpoint: None,
         stamped: false,
         confirmd: "0.1.0".to_owned(),
@@ -70,6 +72,14 @@ fn bare() -> RecordFace {
 
 /// All that can be there is.
 fn rich() -> RecordFace {
+    const PARTS: [Part; 6] = [
+        Part::Address,
+        Part::Wording,
+        Part::Form,
+        Part::Mail,
+        Part::Request,
+        Part::Network,
+    ];
     const STATES: [&str; 9] = [
         "requested",
         "given",
@@ -95,23 +105,29 @@ fn rich() -> RecordFace {
         state,
         method: METHODS[i % METHODS.len()],
     };
+    let erased = |part: &Part| ErasedFace {
+        part: part.as_str(),
+        reason: match part {
+            Part::Network => "retention",
+            _ => "request",
+        },
+    };
     let event = |(i, kind): (usize, EventKind)| EventFace {
         seq: (i > 0).then_some(i as u64),
         time: at(i as i64),
         kind: event_key(kind),
-        how: (i % 2 == 0).then(|| "page".to_owned()),
+        how: (i > 0).then(|| HOWS.get(i - 1).copied().unwrap_or("other")),
         hash: Hash::of(kind.as_str().as_bytes()),
         proven: i % 2 == 0,
         network: (i == 1).then(|| "198.51.100.7, Mozilla/5.0".to_owned()),
-        erased: match i {
-            2 => vec!["network (retention)".to_owned()],
-            _ => Vec::new(),
-        },
+        erased: PARTS.get(i).into_iter().map(erased).collect(),
     };
     let bare = bare();
     RecordFace {
         email: Some("anna@example.org".to_owned()),
         state: "withdrawn",
+        basis: "consent",
+        language: "en",
         frequency: weekly().frequency,
         reported: Some("Yes, mail me".to_owned()),
         act: "checkbox",
@@ -131,7 +147,6 @@ fn rich() -> RecordFace {
             answer: Some("250 2.0.0".to_owned()),
         }],
         events: EventKind::ALL.into_iter().enumerate().map(event).collect(),
-        until: Some("2029-12-31".to_owned()),
         checkpoint: Some("lists.acme.example\n4\n".to_owned()),
         stamped: true,
         ..bare
