@@ -41,6 +41,13 @@ named! {
     }
 }
 
+impl ListState {
+    /// Tells whether "that was not me" can still be said of it: nobody said yes.
+    pub fn is_refused(self) -> bool {
+        matches!(self, ListState::Declined | ListState::Expired)
+    }
+}
+
 named! {
     /// How somebody said no.
     Decline {

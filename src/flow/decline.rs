@@ -116,8 +116,7 @@ fn say_no(
     }
     // "That was not me" counts also after a plain "no" or the link's end; pressed again, it finds its hold and changes
     // nothing.
-    let unwanted = |state| matches!(state, ListState::Declined | ListState::Expired);
-    let any = work.lists(signup.id).iter().any(|l| unwanted(l.state));
+    let any = work.lists(signup.id).iter().any(|l| l.state.is_refused());
     let held = work.ledger(signup.mailbox);
     let was_not_them = how == Decline::NotMe && !outcome.unsubscribed.is_empty();
     if how.holds() && (any || was_not_them) && held.held_until(&signup.sender, now).is_none() {

@@ -137,8 +137,10 @@ pub struct EndedPage {
     /// Why.
     #[serde(flatten)]
     pub reason: Ended,
-    /// The titles of the lists concerned.
+    /// The titles of the lists of which that is said.
     pub titles: Vec<String>,
+    /// The other lists of the signup.
+    pub other: Vec<OtherList>,
     /// Where "send me a new mail" goes (POST).
     pub again_action: Option<String>,
     /// The page where one signs up.
@@ -154,8 +156,15 @@ pub enum Ended {
         /// When it ended.
         expired_at: Timestamp,
     },
-    /// A new mail was just asked for; said also where a limit kept it back.
+    /// A new mail was just asked for.
     Mailed,
+    /// A new mail was asked for, and none is sent: an earlier one's link works. Needs a sender.
+    MailedBefore {
+        /// When that was sent.
+        mailed_at: Timestamp,
+    },
+    /// A new mail was asked for, and none is sent now.
+    NotNow,
     /// The person said no.
     Declined,
     /// Left, objected or erased after asking.
@@ -170,7 +179,7 @@ pub enum Ended {
     Unknown,
 }
 
-/// Asks for the no. At least one of `open` and `subscribed` is not empty. The buttons send `reason=no` and
+/// Asks for the no. At least one of `open`, `closed` and `subscribed` is not empty. The buttons send `reason=no` and
 /// `reason=not_me`.
 #[derive(Clone, Serialize)]
 pub struct DeclinePage {
@@ -178,6 +187,8 @@ pub struct DeclinePage {
     pub sender: SenderFace,
     /// Titles of the lists that wait for a yes.
     pub open: Vec<String>,
+    /// Titles of those that were taken out of the configuration meanwhile.
+    pub closed: Vec<String>,
     /// Titles of the lists from which a press unsubscribes.
     pub subscribed: Vec<String>,
     /// How long `not_me` holds further confirmation mails, in seconds.
@@ -186,7 +197,7 @@ pub struct DeclinePage {
     pub action: String,
 }
 
-/// Says what a no did. The buttons of a hold send `hold=lift` and `hold=all`.
+/// Says what a no did. The buttons send `hold=lift`, `hold=all` and `reason=not_me`.
 #[derive(Clone, Serialize)]
 pub struct DeclinedPage {
     /// Whose lists they are.
@@ -199,7 +210,9 @@ pub struct DeclinedPage {
     pub unsubscribed: Vec<String>,
     /// The hold on confirmation mails, where there is one.
     pub hold: Option<Hold>,
-    /// Where the buttons of the hold go (POST); none where this link may not change it.
+    /// How long `not_me` would hold them, in seconds, where that can still be said.
+    pub not_me: Option<u64>,
+    /// Where the buttons go (POST); none where this link may not change a hold.
     pub action: Option<String>,
     /// The page where one signs up.
     pub signup_url: Option<String>,

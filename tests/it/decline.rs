@@ -95,7 +95,7 @@ both!(no_to_whichever_mail_ends_what_another_confirmed, |db| {
 
             let before = app.dump().await;
             let page = read(&app.open(&no).await);
-            let leaves = "You are subscribed to Weekly news, from Acme B.V. Either button unsubscribes you at once.";
+            let leaves = "You are subscribed to “Weekly news”, from Acme B.V. Either button unsubscribes you at once.";
             assert!(page.contains(leaves), "{what}: {page}");
             assert!(!page.contains("you are not subscribed"), "{what}: {page}");
             assert_eq!(app.dump().await, before, "{what}: nothing yet");
@@ -155,13 +155,13 @@ both!(no_to_several_lists_does_to_each_what_it_can, |db| {
     app.subscribe(email, &["weekly"]).await;
     let no = no_of(&app, &first);
     let page = read(&app.open(&no).await);
-    for says in ["asked to confirm Offers,", "subscribed to Weekly news,"] {
+    for says in ["asked to confirm “Offers”,", "subscribed to “Weekly news”,"] {
         assert!(page.contains(says), "{page}");
     }
     let page = read(&app.press(&no, "reason=no").await);
     for says in [
-        "not subscribed to Offers.",
-        "no longer get mail from Acme B.V. for Weekly news.",
+        "not subscribed to “Offers”.",
+        "no longer get “Weekly news” from Acme B.V.",
     ] {
         assert!(page.contains(says), "{page}");
     }

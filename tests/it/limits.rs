@@ -717,7 +717,7 @@ both!(
         for _ in 0..3 {
             let page = app.press(&again, "").await;
             assert!(
-                read(&page).contains("that mail is the one to use"),
+                read(&page).contains("We mailed you a new link on"),
                 "{}",
                 read(&page)
             );
@@ -734,3 +734,63 @@ both!(
         );
     }
 );
+
+both!(
+    a_new_mail_can_be_asked_for_again_and_what_is_not_sent_is_not_promised,
+    |db| {
+        let lists = crate::support::app::LISTS
+            .replace("[lists.weekly]", "[lists.weekly]\nlink_life = \"1 hour\"");
+        let app = TestApp::with(db, &lists, "").await;
+        let email = "lost.again@example.org";
+        let [confirm, _] = fresh(&app, email, &["weekly"]).await;
+        app.pass(A_LIFE);
+        let again = format!("{confirm}/again");
+        let ask = async || {
+            let page = read(&app.press(&again, "").await);
+            app.deliver().await;
+            page
+        };
+        assert!(ask().await.contains("A new mail is on its way"));
+        app.pass(9 * MINUTE);
+        assert!(ask().await.contains("We mailed you a new link on"));
+        assert_eq!(app.mailbox(email).len(), 2);
+        // Whoever lost that mail too is sent another, as far as the limits go.
+        for mails in [3, 4] {
+            app.pass(11 * MINUTE);
+            let page = ask().await;
+            assert!(page.contains("A new mail is on its way"), "{page}");
+            assert_eq!(app.mailbox(email).len(), mails);
+        }
+        app.pass(11 * MINUTE);
+        assert!(ask().await.contains("We mailed you a new link on"));
+        // No link works any more, and today nothing is sent.
+        app.pass(2 * 60 * MINUTE);
+        let page = ask().await;
+        assert!(
+            page.contains("We cannot send you a new mail just now"),
+            "{page}"
+        );
+        assert_eq!(app.mailbox(email).len(), 4);
+        app.pass(24 * 60 * MINUTE);
+        assert!(ask().await.contains("A new mail is on its way"));
+        assert_eq!(app.mailbox(email).len(), 5);
+    }
+);
+
+// A list that a limit kept out of the mail was never asked about: its reason is its own.
+both!(each_list_of_a_link_that_ended_has_its_own_reason, |db| {
+    let app = TestApp::start(db).await;
+    let email = "own.reason@example.org";
+    fresh(&app, email, &["offers"]).await;
+    let [confirm, no] = fresh(&app, email, &["weekly", "offers"]).await;
+    app.press(&no, "reason=no").await;
+    let page = read(&app.open(&confirm).await);
+    assert!(
+        page.contains("You told us that you do not want “Weekly news”. You are not"),
+        "{page}"
+    );
+    assert!(
+        page.contains("Offers: not in this mail; if we mailed you about it before, use that mail"),
+        "{page}"
+    );
+});

@@ -88,8 +88,11 @@ pub async fn again(
     headers: HeaderMap,
 ) -> Response {
     match ask_again::again(&app.flows, SignupId(claims.subject)).await {
-        Ok(ask_again::Outcome::OnItsWay(view)) => {
-            ended(&app, StatusCode::OK, &view, Ended::Mailed, None)
+        Ok(ask_again::Outcome::OnItsWay(view)) => ended(&app, StatusCode::OK, &view, Ended::Mailed),
+        Ok(ask_again::Outcome::NotNow(view, mailed_at)) => {
+            let reason =
+                mailed_at.map_or(Ended::NotNow, |at| Ended::MailedBefore { mailed_at: at });
+            ended(&app, StatusCode::OK, &view, reason)
         }
         // The link proves the mailbox: its owner may lift the hold here.
         Ok(ask_again::Outcome::Held(view)) => {
@@ -157,7 +160,7 @@ async fn confirm(
 fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -> Response {
     let locale = &view.signup.locale;
     let Some(first) = view.lists.first() else {
-        return ended(app, StatusCode::NOT_FOUND, view, Ended::Unknown, None);
+        return ended(app, StatusCode::NOT_FOUND, view, Ended::Unknown);
     };
     let sender = super::face(&first.facts.sender);
     let action = format!("{}{token}", Purpose::Confirm.path());
@@ -219,23 +222,41 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
         };
         return page(app, StatusCode::OK, locale, &content);
     }
-    let (status, reason) = why_ended(view);
-    let again = matches!(reason, Ended::Expired { .. }).then(|| format!("{action}/again"));
-    ended(app, status, view, reason, again)
+    let (status, why, reason) = why_ended(view);
+    let (those, rest) = view
+        .lists
+        .iter()
+        .partition::<Vec<_>, _>(|list| state(list) == why);
+    let titles = those.iter().map(|list| list.facts.list.title_in(locale));
+    let content = EndedPage {
+        sender: Some(sender),
+        reason,
+        titles: titles.map(str::to_owned).collect(),
+        other: rest
+            .into_iter()
+            .map(|list| self::other(view, list))
+            .collect(),
+        again_action: (why == OtherState::Expired).then(|| format!("{action}/again")),
+        signup_url: view.signup_url(),
+    };
+    page(app, status, locale, &content)
 }
 
 fn other(view: &SignupView, list: &ListView) -> OtherList {
-    let state = match list.confirm {
+    OtherList {
+        title: list.facts.list.title_in(&view.signup.locale).to_owned(),
+        state: state(list),
+    }
+}
+
+fn state(list: &ListView) -> OtherState {
+    match list.confirm {
         _ if list.closed => OtherState::Closed,
         Confirm::Declined => OtherState::Declined,
         Confirm::Expired => OtherState::Expired,
         Confirm::NotOffered => OtherState::NotOffered,
         Confirm::Again | Confirm::Already => OtherState::Over,
         _ => OtherState::Ended,
-    };
-    OtherList {
-        title: list.facts.list.title_in(&view.signup.locale).to_owned(),
-        state,
     }
 }
 
@@ -277,47 +298,36 @@ fn decline_url(app: &App, view: &SignupView) -> String {
     format!("{}{}", Purpose::Decline.path(), token.unwrap_or_default())
 }
 
-/// The reason that tells the person most.
-fn why_ended(view: &SignupView) -> (StatusCode, Ended) {
-    let any = |what: Confirm| view.lists.iter().any(|list| list.confirm == what);
+/// The reason that tells the person most, of the lists that ended so.
+fn why_ended(view: &SignupView) -> (StatusCode, OtherState, Ended) {
+    use OtherState::{Closed, Declined, Ended as Left, Expired, NotOffered, Over};
+    let is_some = |why: &OtherState| view.lists.iter().any(|list| state(list) == *why);
+    let most = [Expired, Declined, Left, NotOffered, Over]
+        .into_iter()
+        .find(is_some);
     let expired_at = view.signup.expires_at.unwrap_or(Timestamp::from_micros(0));
-    if view.lists.iter().all(|list| list.closed) {
-        (StatusCode::OK, Ended::Closed)
-    } else if any(Confirm::Expired) {
-        (StatusCode::GONE, Ended::Expired { expired_at })
-    } else if any(Confirm::Declined) {
-        (StatusCode::OK, Ended::Declined)
-    } else if any(Confirm::Ineffective) {
-        (StatusCode::OK, Ended::Ineffective)
-    } else if any(Confirm::NotOffered) {
-        (StatusCode::OK, Ended::NotOffered)
-    } else if any(Confirm::Again) || any(Confirm::Already) {
-        (StatusCode::OK, Ended::Over)
-    } else {
-        (StatusCode::OK, Ended::Closed)
+    match most.unwrap_or(Closed) {
+        Expired => (StatusCode::GONE, Expired, Ended::Expired { expired_at }),
+        Declined => (StatusCode::OK, Declined, Ended::Declined),
+        Left => (StatusCode::OK, Left, Ended::Ineffective),
+        NotOffered => (StatusCode::OK, NotOffered, Ended::NotOffered),
+        Over => (StatusCode::OK, Over, Ended::Over),
+        _ => (StatusCode::OK, Closed, Ended::Closed),
     }
 }
 
-fn ended(
-    app: &App,
-    status: StatusCode,
-    view: &SignupView,
-    reason: Ended,
-    again_action: Option<String>,
-) -> Response {
-    let locale = &view.signup.locale;
+/// Says something of a signup as a whole.
+fn ended(app: &App, status: StatusCode, view: &SignupView, reason: Ended) -> Response {
     let first = view.lists.first().map(|list| &list.facts);
-    let titles = view.lists.iter();
     let content = EndedPage {
         sender: first.map(|facts| super::face(&facts.sender)),
         reason,
-        titles: titles
-            .map(|list| list.facts.list.title_in(locale).to_owned())
-            .collect(),
-        again_action,
+        titles: Vec::new(),
+        other: Vec::new(),
+        again_action: None,
         signup_url: view.signup_url(),
     };
-    page(app, status, locale, &content)
+    page(app, status, &view.signup.locale, &content)
 }
 
 /// The signature is right, but the signup is gone.
@@ -326,6 +336,7 @@ fn unknown(app: &App, headers: &HeaderMap) -> Response {
         sender: None,
         reason: Ended::Unknown,
         titles: Vec::new(),
+        other: Vec::new(),
         again_action: None,
         signup_url: None,
     };

@@ -26,11 +26,13 @@ pub async fn show(State(app): State<Arc<App>>, link: Link, headers: HeaderMap) -
         Err(error) => return failed(&app, &error, &headers),
     };
     let subscribed = titles(&view, |list| list.refuse.leaves);
-    let open = titles(&view, |list| list.refuse.declines && !list.refuse.leaves);
+    let asked = |list: &view::ListView| list.refuse.declines && !list.refuse.leaves;
+    let open = titles(&view, |list| asked(list) && !list.closed);
+    let closed = titles(&view, |list| asked(list) && list.closed);
     let Some(first) = view.lists.first() else {
         return unknown(&app, &headers);
     };
-    if open.is_empty() && subscribed.is_empty() {
+    if open.is_empty() && closed.is_empty() && subscribed.is_empty() {
         return result(
             &app,
             hold_action(&app, &link),
@@ -43,6 +45,7 @@ pub async fn show(State(app): State<Arc<App>>, link: Link, headers: HeaderMap) -
     let content = DeclinePage {
         sender: face(&first.facts.sender),
         open,
+        closed,
         subscribed,
         hold: app.flows.settings.limits.hold.as_secs(),
         action: action(&link),
@@ -147,6 +150,8 @@ pub(super) fn result(
     let Some(first) = view.lists.first() else {
         return page(app, StatusCode::OK, &view.signup.locale, &gone());
     };
+    let may_say = !matches!(outcome, Declined::Lifted) && view.held_until.is_none();
+    let refused = view.lists.iter().any(|list| list.row.state.is_refused());
     let left_here = |list: &view::ListView| left.contains(&list.row.list);
     let declined = match outcome {
         // Whoever left is told that, which says more.
@@ -164,6 +169,7 @@ pub(super) fn result(
             until,
             everywhere: view.held_everywhere,
         }),
+        not_me: (may_say && refused).then(|| app.flows.settings.limits.hold.as_secs()),
         action,
         signup_url: view.signup_url(),
     };
@@ -185,6 +191,7 @@ fn gone() -> EndedPage {
         sender: None,
         reason: Ended::Unknown,
         titles: Vec::new(),
+        other: Vec::new(),
         again_action: None,
         signup_url: None,
     }

@@ -119,11 +119,13 @@ fn ended_pages() -> Vec<PageSample> {
         sender: Some(sender()),
         reason: Ended::Expired { expired_at: at(0) },
         titles: vec!["Weekly news".to_owned()],
+        other: others(),
         again_action: Some(format!("{}/again", url("c"))),
         signup_url: signup_url.clone(),
     };
     let plain = |reason| EndedPage {
         reason,
+        other: Vec::new(),
         again_action: None,
         ..expired.clone()
     };
@@ -144,6 +146,11 @@ fn ended_pages() -> Vec<PageSample> {
         page("expired", expired.clone()),
         page("expired, no new mail", plain(expired.reason)),
         page("mailed", plain(Ended::Mailed)),
+        page(
+            "mailed before",
+            plain(Ended::MailedBefore { mailed_at: at(0) }),
+        ),
+        page("not now", plain(Ended::NotNow)),
         page("declined", plain(Ended::Declined)),
         page("ineffective", plain(Ended::Ineffective)),
         page("not offered", plain(Ended::NotOffered)),
@@ -159,6 +166,7 @@ fn decline_pages() -> Vec<PageSample> {
     let open = DeclinePage {
         sender: sender(),
         open: titles(&["Weekly news", "Offers"]),
+        closed: Vec::new(),
         subscribed: Vec::new(),
         hold: 30 * 86_400,
         action: url("d"),
@@ -172,12 +180,18 @@ fn decline_pages() -> Vec<PageSample> {
         open: titles(&["Offers"]),
         ..subscribed.clone()
     };
+    let closed = DeclinePage {
+        open: Vec::new(),
+        closed: titles(&["Offers"]),
+        ..open.clone()
+    };
     let no = DeclinedPage {
         sender: sender(),
         outcome: Declined::Done,
         declined: titles(&["Weekly news"]),
         unsubscribed: Vec::new(),
         hold: None,
+        not_me: Some(30 * 86_400),
         action: Some(url("d")),
         signup_url: Some("https://acme.example/news".to_owned()),
     };
@@ -186,6 +200,7 @@ fn decline_pages() -> Vec<PageSample> {
             until: at(30 * 86_400),
             everywhere,
         }),
+        not_me: None,
         signup_url: None,
         ..no.clone()
     };
@@ -201,6 +216,7 @@ fn decline_pages() -> Vec<PageSample> {
     let left = DeclinedPage {
         declined: Vec::new(),
         unsubscribed: titles(&["Weekly news"]),
+        not_me: None,
         signup_url: None,
         ..no.clone()
     };
@@ -214,6 +230,7 @@ fn decline_pages() -> Vec<PageSample> {
         page("open", open),
         page("subscribed", subscribed),
         page("open and subscribed", both),
+        page("closed", closed),
         page("no", no.clone()),
         page("not me", held(false)),
         page("held, for a link that may only leave", fixed),
