@@ -69,9 +69,10 @@ pub async fn release(pool: &Pool, id: MessageId, now: Timestamp) -> Result<bool,
     Ok(true)
 }
 
-/// Queues mails that are set aside though they were answered, at most a few, and returns how many. None of them is sent: the
-/// next claim writes down what was confirmed, which is its proof, and ends the others, which would keep their lists from the
-/// mailbox.
+/// Queues mails that are set aside though they were answered, at most a few, and returns how many.
+///
+/// None of them is sent: the next claim writes down what was confirmed, which is its proof, and ends the others, which would
+/// keep their lists from the mailbox.
 ///
 /// # Errors
 /// When the database refuses; then some stay where they were.

@@ -55,7 +55,9 @@ pub(super) fn engine<'a>(
         let key = format!("every.{}", frequency.0.unit.as_str());
         counted(&texts, &key, u64::from(frequency.0.count))
     });
-    env.add_filter("listed", move |names: Vec<String>| listed(&catalog, &names));
+    let texts = catalog.clone();
+    env.add_filter("listed", move |names: Vec<String>| listed(&texts, &names));
+    env.add_filter("joined", move |names: Vec<String>| joined(&catalog, &names));
     env.add_filter("host", host);
 
     for (name, text) in files {
@@ -152,15 +154,16 @@ fn moment(catalog: &Catalog, key: &str, at: &str, zone: &str) -> Result<String, 
     catalog.text(key, value).map_err(invalid)
 }
 
-/// A span in the largest unit that divides it, to the minute.
+/// A span in whole days or in hours and minutes, to the minute.
 fn span(catalog: &Catalog, seconds: u64) -> Result<String, Error> {
     let minutes = (seconds + 30) / 60;
-    let (unit, count) = match minutes {
-        _ if minutes.is_multiple_of(1440) => ("day", minutes / 1440),
-        _ if minutes.is_multiple_of(60) => ("hour", minutes / 60),
-        _ => ("minute", minutes),
-    };
-    counted(catalog, &format!("span.{unit}"), count)
+    let told = |unit: &str, count| counted(catalog, &format!("span.{unit}"), count);
+    match (minutes / 60, minutes % 60) {
+        _ if minutes.is_multiple_of(1440) => told("day", minutes / 1440),
+        (hours, 0) => told("hour", hours),
+        (0, minutes) => told("minute", minutes),
+        (hours, minutes) => joined(catalog, &[told("hour", hours)?, told("minute", minutes)?]),
+    }
 }
 
 fn counted(catalog: &Catalog, key: &str, count: u64) -> Result<String, Error> {
@@ -171,8 +174,18 @@ fn counted(catalog: &Catalog, key: &str, count: u64) -> Result<String, Error> {
         .map_err(invalid)
 }
 
-/// "A", "A and B", "A, B and C".
+/// Names in a sentence, each in quotes: what a list is called may hold "and" itself.
 fn listed(catalog: &Catalog, names: &[String]) -> Result<String, Error> {
+    let quoted = |name: &String| {
+        let text = |slot: &str| (slot == "text").then(|| name.clone());
+        catalog.text("language.quoted", text).map_err(invalid)
+    };
+    let names: Vec<String> = names.iter().map(quoted).collect::<Result<_, _>>()?;
+    joined(catalog, &names)
+}
+
+/// "A", "A and B", "A, B and C".
+fn joined(catalog: &Catalog, names: &[String]) -> Result<String, Error> {
     let Some((last, first @ [_, ..])) = names.split_last() else {
         return Ok(names.concat());
     };

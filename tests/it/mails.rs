@@ -13,7 +13,9 @@ use confirmd::domain::locale::Locale;
 use confirmd::domain::mailbox::Mailbox;
 use confirmd::domain::time::Timestamp;
 use confirmd::message::{ComposeError, Composed, Composer, Draft, Letter, Links, compose};
-use confirmd::template::{ConfirmPage, ListFace, MailTemplate, Preview, TemplateError, Templates};
+use confirmd::template::{
+    ConfirmPage, Ended, EndedPage, ListFace, MailTemplate, Preview, TemplateError, Templates,
+};
 use confirmd::token::{KeyId, KeyState, LinkKeys, Purpose};
 use uuid::Uuid;
 
@@ -522,17 +524,17 @@ fn a_confirmation_mail_is_small_and_says_all_it_must() {
                 "https://acme.example/privacy",
                 "https://autoriteitpersoonsgegevens.nl",
                 "Weekly news",
-                "\"Yes, mail me the weekly news of Acme B.V.\"",
+                "“Yes, mail me the weekly news of Acme B.V.”",
                 "every week",
                 "23 November 2026 at 10:05 (Europe/Amsterdam)",
                 "until 30 November 2026 at 10:05 (Europe/Amsterdam)",
-                "do nothing",
-                "your data are not used for mailing",
                 "https://lists.acme.example/c/",
                 "https://lists.acme.example/d/",
             ] {
                 assert!(text.contains(needed), "{needed}");
             }
+            let by_link = text.contains("Confirm my signup");
+            assert_ne!(text.contains("this signup comes to nothing"), by_link);
         }
     }
 }
@@ -688,8 +690,45 @@ fn a_link_that_confirms_by_itself_says_so() {
     let mail = mail(&draft);
     assert!(mail.contains("Open this link. That confirms your signup at once."));
     assert!(!mail.contains("press the button") && !mail.contains("How often"));
+    // Whatever visits the link confirms: "do nothing" would promise too much.
+    assert!(!mail.contains("do nothing"));
     draft.facts.push(offers());
     assert!(self::mail(&draft).contains("press the button"));
+}
+
+#[test]
+fn a_life_of_hours_and_minutes_is_told_so() {
+    for (minutes, en, nl) in [
+        (1590, "26 hours and 30 minutes", "26 uur en 30 minuten"),
+        (60, "1 hour", "1 uur"),
+        (2880, "2 days", "2 dagen"),
+    ] {
+        for (tag, says) in [("en", en), ("nl", nl)] {
+            let mut draft = draft(MessageKind::Confirmation, tag);
+            draft.expires = Some(draft.date + MINUTE * minutes);
+            let mail = mail(&draft).replace("=\r\n", "");
+            assert!(mail.contains(&format!(" {says}, ")), "{says}: {mail}");
+        }
+    }
+}
+
+#[test]
+fn what_a_list_is_called_stands_in_quotes_within_a_sentence() {
+    let page = EndedPage {
+        titles: ["Offers, news and more", "Third"]
+            .map(str::to_owned)
+            .to_vec(),
+        sender: Some((&sender()).into()),
+        reason: Ended::Declined,
+        other: Vec::new(),
+        again_action: None,
+        signup_url: None,
+    };
+    let told = text_of(&templates().page(&locale("en"), &page).unwrap());
+    assert!(
+        told.contains("do not want “Offers, news and more” and “Third”."),
+        "{told}"
+    );
 }
 
 #[test]
@@ -856,8 +895,8 @@ fn a_catalog_replaces_single_texts_of_a_known_language() {
     assert!(page("nl-BE").contains("Ja, graag") && page("nl-BE").contains("Neen"));
     assert!(page("nl-BE").contains("<html lang=\"nl-BE\""));
     // The words of consent keep the language in which they were agreed to.
-    assert!(page("nl-BE").contains("<blockquote lang=\"nl\">"));
-    assert!(page("nl").contains("<blockquote>"));
+    assert!(page("nl-BE").contains("<blockquote dir=\"auto\" lang=\"nl\">"));
+    assert!(page("nl").contains("<blockquote dir=\"auto\">"));
 }
 
 #[test]

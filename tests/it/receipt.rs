@@ -171,7 +171,7 @@ both!(a_receipt_says_what_became_of_it, |db| {
     let [open, _] = fresh(&app, "open@example.org", &["weekly", "offers"]).await;
     let page = receipt(&open).await;
     says(&page, "Nothing is agreed to yet");
-    says(&page, "You have not confirmed Offers and Weekly news.");
+    says(&page, "You have not confirmed “Offers” and “Weekly news”.");
     never_says(&page, WORDS);
     app.press(&open, "list=weekly").await;
     let page = receipt(&open).await;
@@ -188,7 +188,7 @@ both!(a_receipt_says_what_became_of_it, |db| {
     app.pass(A_LIFE);
     let unswept = receipt(&expired).await;
     says(&unswept, "Nothing was agreed to");
-    says(&unswept, "Weekly news: not confirmed in time.");
+    says(&unswept, "“Weekly news”: not confirmed in time.");
     app.sweep().await;
     assert_eq!(read(&receipt(&expired).await), read(&unswept));
 
@@ -196,7 +196,7 @@ both!(a_receipt_says_what_became_of_it, |db| {
     app.press(&no, "reason=no").await;
     let page = receipt(&declined).await;
     says(&page, "Nothing was agreed to");
-    says(&page, "You said no to Weekly news.");
+    says(&page, "You said no to “Weekly news”.");
 
     let body = signup("withheld@example.org", &["weekly"]);
     let first = asked_with(&app, &body).await;
@@ -207,7 +207,7 @@ both!(a_receipt_says_what_became_of_it, |db| {
     let page = app.open(&again[1]).await;
     says(
         &page,
-        "No mail that asks you to confirm Weekly news reached you.",
+        "No mail that asks you to confirm “Weekly news” reached you.",
     );
     app.press(&first, "").await;
     says(&app.open(&again[0]).await, WORDS);
@@ -221,7 +221,7 @@ both!(a_receipt_says_what_became_of_it, |db| {
     let done = app.press(&two, "").await;
     says(
         &receipt(&two).await,
-        "Weekly news: you had agreed to this before",
+        "“Weekly news”: you had agreed to this before",
     );
     assert_eq!(path(&receipt_link(&done)), receipt_of(&app, &one));
 
@@ -296,7 +296,7 @@ both!(a_receipt_says_what_became_of_it, |db| {
     let page = receipt(&closed).await;
     says(&page, "The sender has ended this since.");
     assert_eq!(app.unsubscribe_links(&page).len(), 1);
-    says(&receipt(&waits).await, "The sender has ended Gone.");
+    says(&receipt(&waits).await, "The sender has ended “Gone”.");
 
     // Nothing is kept, or never was; and what is no link of ours.
     let [gone, _] = fresh(&app, "gone@example.org", &["weekly"]).await;
@@ -392,7 +392,7 @@ both!(a_receipt_knows_which_words_were_shown, |db| {
     );
     assert!(
         page.body
-            .contains(&format!("<blockquote lang=\"nl\">{dutch}"))
+            .contains(&format!("<blockquote dir=\"auto\" lang=\"nl\">{dutch}"))
     );
     let page = shown("offers@example.org", json!({ "text": offers })).await;
     says(&page, "Words at signup\nnot reported");
@@ -574,8 +574,11 @@ both!(a_receipt_is_only_ever_read, |db| {
     let before = app.dump().await;
     let page = app.open(&receipt).await;
     assert_page(&page);
-    let titles = page.body.matches("<h2>Offers</h2>").count()
-        + page.body.matches("<h2>Weekly news</h2>").count();
+    let titles = page.body.matches("<h2 dir=\"auto\">Offers</h2>").count()
+        + page
+            .body
+            .matches("<h2 dir=\"auto\">Weekly news</h2>")
+            .count();
     assert_eq!(titles, 2);
     assert_eq!(app.unsubscribe_links(&page).len(), 2);
     assert!(!page.body.contains("<form"), "nothing to press");
