@@ -1,18 +1,25 @@
 //! Somebody presses "no" on a confirmation mail: what is open is declined, and what was confirmed, by it or another, ends.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Flows;
 use super::view::{SignupView, look};
 use super::work::Work;
 use crate::domain::event::EventKind;
-use crate::domain::id::SignupId;
+use crate::domain::id::{SignupId, SubscriberId};
 use crate::domain::list::ListId;
 use crate::domain::signup::{Decline, ListState, refuse};
 use crate::domain::subscription::Move;
 use crate::domain::time::Timestamp;
 use crate::store::signup::Signup;
 use crate::store::{Error, Tx};
+
+/// Changes of how mails are held that one person can make in a day, but for holding them: an event is for ever, and a link can
+/// be pressed without end.
+const CHANGES: i64 = 10;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What was pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +52,8 @@ pub struct Outcome {
     pub unsubscribed: Vec<ListId>,
     /// Whether this press changed how confirmation mails are held.
     pub hold_changed: bool,
+    /// Whether it was changed so often today that it is not lifted now.
+    pub too_often: bool,
 }
 
 /// Declines in one transaction, in the order of the presses.
@@ -59,6 +68,7 @@ pub async fn decline(
     let ids: Vec<SignupId> = batch.iter().map(|press| press.signup).collect();
     let mut work = Work::lock_signups(&flows, &mut tx, &ids).await?;
     let now = flows.clock.now();
+    let mut changes = changes(&mut tx, &work, &batch, now).await?;
     let mut outcomes = Vec::with_capacity(batch.len());
     for press in batch.iter() {
         let mut outcome = Outcome {
@@ -66,12 +76,18 @@ pub async fn decline(
             declined: Vec::new(),
             unsubscribed: Vec::new(),
             hold_changed: false,
+            too_often: false,
         };
         if let Some(signup) = work.signup(press.signup).cloned() {
             match press.wish {
                 Wish::Refuse(how) => say_no(&flows, &mut work, &signup, how, now, &mut outcome),
                 Wish::LiftHold | Wish::HoldEverywhere => {
-                    outcome.hold_changed = hold(&flows, &mut work, &signup, press.wish, now);
+                    let changed = changes.entry(signup.subscriber).or_default();
+                    outcome.too_often = press.wish == Wish::LiftHold && *changed >= CHANGES;
+                    if !outcome.too_often {
+                        outcome.hold_changed = hold(&flows, &mut work, &signup, press.wish, now);
+                        *changed += i64::from(outcome.hold_changed);
+                    }
                 }
             }
         }
@@ -80,6 +96,20 @@ pub async fn decline(
     }
     work.commit(&flows, tx).await?;
     Ok(outcomes)
+}
+
+/// Counts what was changed today about those who want a hold lifted.
+async fn changes(
+    tx: &mut Tx,
+    work: &Work,
+    batch: &[Press],
+    now: Timestamp,
+) -> Result<BTreeMap<SubscriberId, i64>, Error> {
+    let lifts = batch.iter().filter(|press| press.wish == Wish::LiftHold);
+    let signups = lifts.filter_map(|press| work.signup(press.signup));
+    let whose: BTreeSet<_> = signups.map(|signup| signup.subscriber).collect();
+    let whose: Vec<_> = whose.into_iter().collect();
+    tx.changes_since(&whose, now - DAY).await
 }
 
 fn say_no(

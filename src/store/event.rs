@@ -1,6 +1,6 @@
 //! Events: appended by flows, numbered by the sequencer, read in the order of their numbers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
@@ -104,6 +104,29 @@ impl Tx {
             .time("since", subscriptions.iter().map(|_| since));
         let rows: Vec<(Uuid,)> = self.rows(SQL, set).await?;
         Ok(rows.into_iter().map(|(id,)| SubscriptionId(id)).collect())
+    }
+
+    /// Returns how often it was changed since then how subscribers' confirmation mails are held, or something else about them.
+    pub async fn changes_since(
+        &mut self,
+        subscribers: &[SubscriberId],
+        since: Timestamp,
+    ) -> Result<BTreeMap<SubscriberId, i64>, Error> {
+        if subscribers.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        const SQL: &str = "select s.id, (select count(*) from event
+              where event.subscriber = s.id and event.type = s.type and event.time > s.since) from {set}";
+        let changed = EventKind::SubscriberChanged.as_str();
+        let set = Set::new()
+            .uuid("id", subscribers.iter().map(|id| id.0))
+            .text("type", subscribers.iter().map(|_| changed.to_owned()))
+            .time("since", subscribers.iter().map(|_| since));
+        let rows: Vec<(Uuid, i64)> = self.rows(SQL, set).await?;
+        Ok(rows
+            .into_iter()
+            .map(|(id, n)| (SubscriberId(id), n))
+            .collect())
     }
 
     /// Returns the bytes of all events of a subscriber in the order of their writing, each with its number if it has one.

@@ -232,6 +232,8 @@ pub enum Declined {
     Held,
     /// The hold was lifted.
     Lifted,
+    /// It was changed too often today.
+    TooOften,
     /// The hold was extended to every sender.
     Extended,
 }

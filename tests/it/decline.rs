@@ -173,3 +173,28 @@ both!(no_to_several_lists_does_to_each_what_it_can, |db| {
     let once = ["signup.declined", "subscription.unsubscribed"].map(|kind| counts[kind]);
     assert_eq!(once, [1, 1]);
 });
+
+both!(a_link_that_is_pressed_for_ever_fills_nothing, |db| {
+    let app = TestApp::start(db).await;
+    let signup = app.sign_up("on.and.off@example.org", &["weekly"]).await;
+    app.deliver().await;
+    let no = no_of(&app, &signup);
+    let toggle = async || {
+        app.press(&no, "reason=not_me").await;
+        app.press(&no, "hold=lift").await.body
+    };
+    let changes = async || app.event_counts().await["subscriber.changed"];
+    for _ in 0..10 {
+        toggle().await;
+    }
+    let (page, before) = (toggle().await, changes().await);
+    assert!(page.contains("Try again tomorrow"), "{page}");
+    assert!(page.contains("sends no mail that asks"), "{page}");
+    for _ in 0..10 {
+        toggle().await;
+    }
+    assert_eq!(changes().await, before, "the hold stays");
+    app.pass(Duration::from_secs(25 * 3600));
+    assert!(!toggle().await.contains("Try again tomorrow"));
+    assert_eq!(changes().await, before + 1);
+});

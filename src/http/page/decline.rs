@@ -81,6 +81,7 @@ pub async fn press(
         return unknown(&app, &headers);
     };
     let said = match wish {
+        Wish::LiftHold if outcome.too_often => Declined::TooOften,
         Wish::LiftHold => Declined::Lifted,
         Wish::HoldEverywhere => Declined::Extended,
         Wish::Refuse(_) if !outcome.declined.is_empty() || !outcome.unsubscribed.is_empty() => {

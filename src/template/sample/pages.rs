@@ -239,6 +239,7 @@ fn decline_pages() -> Vec<PageSample> {
         page("nothing", with(Declined::Nothing, &empty)),
         page("held", kept_back),
         page("lifted", with(Declined::Lifted, &empty)),
+        page("too often", with(Declined::TooOften, &held(false))),
         page("extended", with(Declined::Extended, &held(true))),
     ]
 }
