@@ -8,7 +8,7 @@ VKEY is the public key of the trail, name+key id+base64; get it from somewhere e
     {"seq": 2, "leaf_hash": "<base64>"}  an event that you may not read, only count: its hash in the tree
     {"checkpoint": "<note>"}             stands after the event whose seq is its size, and signs all before it
 The tree is that of RFC 6962, section 2.1. A checkpoint is a note of c2sp.org/signed-note and c2sp.org/tlog-checkpoint,
-signed with Ed25519 (RFC 8032). Exit code 0: intact. 1: broken, or without a checkpoint. 2: cannot be read.
+signed with Ed25519 (RFC 8032). Exit code 0: intact. 1: broken. 2: cannot be read, or without a checkpoint.
 """
 import base64
 import functools
@@ -132,7 +132,7 @@ def verify(trail, keys):
         else:
             raise ValueError(f"line {number} is neither an event nor a checkpoint")
     if not checkpoints:
-        raise Broken("no checkpoint")
+        raise ValueError("no checkpoint: nothing in it is signed")
     return f"intact: {size} events, {checkpoints} checkpoints, last checkpoint of {last} at {at}, {size - last} events after it"
 
 

@@ -840,6 +840,25 @@ both!(what_no_checkpoint_covers_is_pending, |db| {
     assert_eq!(record["checkpoint"], Value::Null);
     assert_eq!(record["evidence"][3]["seq"], Value::Null);
     assert_eq!(record["evidence"][0]["proof"], "pending");
+    let verified = |text: &str, key: &str, more: &[&str]| {
+        let file = app.dir.path().join("record.json");
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap();
+        let words = ["audit", "verify", "--record", file, "--key", key];
+        let done = serve::command(&app, &[&words[..], more].concat());
+        let said = [done.stdout, done.stderr].map(|said| String::from_utf8(said).unwrap());
+        (done.status.code().unwrap(), said.concat())
+    };
+    // Nobody signed it: anybody may have written it, and any key says as much.
+    let stranger = Signer::new("elsewhere.example/1", &[9; 32]).unwrap();
+    let stranger = stranger.verifier().to_string();
+    let (code, said) = verified(&text, &stranger, &[]);
+    assert_eq!(code, 2, "{said}");
+    assert!(
+        said.contains("4 of 4 events are under no checkpoint of these keys yet"),
+        "{said}"
+    );
+    assert!(!said.contains("intact"), "{said}");
     checkpoint(&app).await;
     app.deliver().await;
     let text = fetch(&app, &subscriber, "").await.body;
@@ -847,6 +866,42 @@ both!(what_no_checkpoint_covers_is_pending, |db| {
     // The second signup asked for nothing new: one mail says so.
     assert_eq!((told[0].events, told[0].pending, told[0].mails), (5, 1, 2));
     validate(&serde_json::from_str(&text).unwrap());
+    let ours = app.flows.verifiers(1).unwrap()[0].to_string();
+    let (code, said) = verified(&text, &ours, &["--format", "json"]);
+    assert_eq!(code, 2, "{said}");
+    let told: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    let record = &told["records"][0];
+    assert_eq!(told["intact"], false);
+    assert_eq!(
+        (&record["events"], &record["pending"]),
+        (&json!(5), &json!(1))
+    );
+    let size = checkpoint(&app).await;
+    let text = fetch(&app, &subscriber, "").await.body;
+    let (code, said) = verified(&text, &ours, &["--format", "json"]);
+    assert_eq!(code, 0, "{said}");
+    let told: Value = serde_json::from_str(&said).unwrap();
+    let record = &told["records"][0];
+    assert_eq!(told["intact"], true);
+    assert_eq!(
+        (&record["pending"], &record["checkpoint"]),
+        (&json!(0), &json!(size))
+    );
+    let (code, said) = verified(&text, &ours, &[]);
+    assert!(
+        code == 0 && said.starts_with("record 1: intact: 5 events under"),
+        "{said}"
+    );
+    assert_eq!(verified(&text, &stranger, &[]).0, 1);
+    // What is no record says nothing of any.
+    for none in ["<!DOCTYPE html>", "[]", "{}", "{\"records\":[]}"] {
+        let (code, said) = verified(none, &ours, &[]);
+        assert!(
+            code == 2 && said.contains("record.json: no consent record"),
+            "{said}"
+        );
+        assert!(!said.contains("intact"), "{said}");
+    }
 });
 
 both!(

@@ -11,7 +11,7 @@ use super::super::{Exit, Format, Source, open};
 use super::prove::trusted;
 use crate::flow::audit::report::{At, Checks, Finding, Report};
 use crate::flow::audit::{Progress, Subject, file, verify};
-use crate::flow::record;
+use crate::flow::record::{self, verify::Broken, verify::Verified};
 use crate::trail::note::{Checkpoint, Verifier};
 
 /// Findings that are printed beside the first.
@@ -56,53 +56,76 @@ pub async fn run(args: Args, source: &Source) -> anyhow::Result<Exit> {
     };
     shown.clear();
     print_report(&report, args.format);
-    match report.first() {
-        Some(_) => Ok(Exit::No),
-        None if args.file.is_some() && report.checkpoints == 0 => {
-            bail!(
-                "the file holds no checkpoint: nothing in it is signed; export again once there is one"
-            )
-        }
-        None => Ok(Exit::Done),
-    }
+    Ok(match report.first() {
+        Some(_) => Exit::No,
+        None => Exit::Done,
+    })
 }
 
-/// Says what holds of a consent record, or which part of it does not.
+/// Says what holds of a consent record, or which part of it does not. Of what is pending nothing was signed: whoever wrote
+/// the file may have made it up.
 fn consent_record(path: &Path, args: &Args) -> anyhow::Result<Exit> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let name = || path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(name)?;
     let open = |note: &str| {
         let opened = Checkpoint::open(note, &args.key).map_err(|error| error.to_string())?;
         Ok((opened.size, opened.root))
     };
-    match (record::verify::verify(&text, open), args.format) {
-        (Ok(records), Format::Json) => {
-            outln!("{}", json!({ "intact": true, "records": records.len() }))
+    let records = match record::verify::verify(&text, open) {
+        Ok(records) => records,
+        Err(none @ Broken { record: None, .. }) => {
+            return Err(none).with_context(|| format!("{}: no consent record", name()));
         }
-        (Ok(records), Format::Text) => {
-            for (i, told) in records.iter().enumerate() {
-                let signed = match told.checkpoint {
-                    Some(size) => format!("under a checkpoint over {size} events"),
-                    None => "under no checkpoint yet".to_owned(),
-                };
-                outln!(
-                    "record {}: intact: {} events {signed}, {} of them pending, {} mails made again",
-                    i + 1,
-                    told.events,
-                    told.pending,
-                    told.mails
-                );
+        Err(broken) => {
+            match args.format {
+                Format::Json => {
+                    outln!("{}", json!({ "intact": false, "what": broken.to_string() }))
+                }
+                Format::Text => outln!("broken: {broken}"),
             }
-        }
-        (Err(broken), Format::Json) => {
-            outln!("{}", json!({ "intact": false, "what": broken.to_string() }));
             return Ok(Exit::No);
         }
-        (Err(broken), Format::Text) => {
-            outln!("broken: {broken}");
-            return Ok(Exit::No);
+    };
+    let pending: usize = records.iter().map(|told| told.pending).sum();
+    match args.format {
+        Format::Json => {
+            let records: Vec<_> = records.iter().map(told_record).collect();
+            outln!("{}", json!({ "intact": pending == 0, "records": records }));
         }
+        Format::Text => records.iter().enumerate().for_each(print_record),
+    }
+    if pending > 0 {
+        let events: usize = records.iter().map(|told| told.events).sum();
+        bail!(
+            "{pending} of {events} events are under no checkpoint of these keys yet, so nobody has signed them; have the record handed out again in a minute"
+        );
     }
     Ok(Exit::Done)
+}
+
+fn told_record(told: &Verified) -> serde_json::Value {
+    json!({
+        "list": told.list, "events": told.events, "pending": told.pending, "checkpoint": told.checkpoint,
+        "mails": told.mails,
+    })
+}
+
+fn print_record((i, told): (usize, &Verified)) {
+    let verdict = match (told.pending, told.checkpoint) {
+        (0, Some(size)) => format!(
+            "intact: {} events under a checkpoint over {size} events",
+            told.events
+        ),
+        _ => format!(
+            "not proven: {} of {} events pending",
+            told.pending, told.events
+        ),
+    };
+    outln!(
+        "record {}: {verdict}, {} mails made again",
+        i + 1,
+        told.mails
+    );
 }
 
 async fn database(args: &Args, source: &Source, shown: &mut Shown) -> anyhow::Result<Report> {
@@ -186,7 +209,7 @@ fn print(report: &Report) {
 
 fn broken(first: &Finding, report: &Report) {
     outln!("broken: {}", told(first));
-    outln!("  do: {}", first.check.remedy());
+    outln!("  do: {}", report.remedy(first));
     let others = report.findings.iter().skip(1);
     let printed: Vec<_> = others.take(PRINTED).collect();
     for other in &printed {
@@ -210,7 +233,7 @@ fn document(report: &Report) -> serde_json::Value {
             At::Waiting | At::Nothing => (None, None),
         };
         json!({ "check": finding.check.as_str(), "from": from, "to": to, "at": finding.at.to_string(),
-            "what": finding.what, "do": finding.check.remedy() })
+            "what": finding.what, "do": report.remedy(finding) })
     };
     json!({
         "intact": report.first().is_none(),

@@ -56,16 +56,44 @@ impl Line {
     }
 }
 
+/// Why nothing can be said of an export.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] io::Error),
+    /// A line is none of an export: that shows no change, only that this is no whole copy.
+    #[error(
+        "line {line} cannot be read ({what}); if it is the last, the copy was cut off: take it away and go on with `confirmd events export --after {after}`"
+    )]
+    Line {
+        /// Which, from 1.
+        line: u64,
+        /// What it is not.
+        what: &'static str,
+        /// How many events stand before it.
+        after: u64,
+    },
+    /// There is no signature in it.
+    #[error(
+        "the file holds no checkpoint: nothing in it is signed; export again once there is one"
+    )]
+    Unsigned,
+}
+
 /// Verifies an export up to the first thing that is wrong, after which nothing more can be said.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// When the file cannot be read, or holds nothing that is signed.
 pub fn verify(
     mut file: impl BufRead,
     keys: &[Verifier],
     progress: &mut (dyn FnMut(Progress) + Send),
-) -> io::Result<Report> {
-    let mut report = Report::default();
+) -> Result<Report, Unreadable> {
+    let mut report = Report {
+        of_export: true,
+        ..Report::default()
+    };
     let mut reader = Reader {
         tree: Frontier::new(),
         keys,
@@ -78,9 +106,19 @@ pub fn verify(
             break;
         }
         number += 1;
-        if let Err((check, at, what)) = reader.line(&line, &mut report) {
-            report.add(check, at, format!("line {number}: {what}"));
-            break;
+        match reader.line(&line, &mut report) {
+            Ok(()) => {}
+            Err(Fault::Unread(what)) => {
+                return Err(Unreadable::Line {
+                    line: number,
+                    what,
+                    after: reader.tree.size(),
+                });
+            }
+            Err(Fault::Wrong(check, at, what)) => {
+                report.add(check, at, format!("line {number}: {what}"));
+                break;
+            }
         }
         if number.is_multiple_of(1000) {
             progress(Progress {
@@ -91,6 +129,9 @@ pub fn verify(
         }
     }
     report.events = reader.tree.size();
+    if report.wrong == 0 && report.checkpoints == 0 {
+        return Err(Unreadable::Unsigned);
+    }
     if report.wrong == 0 && report.signed < report.events {
         report.notes.push(format!(
             "events {} to {} are under no checkpoint yet: nothing was signed over them",
@@ -107,27 +148,35 @@ struct Reader<'k> {
     epoch: u64,
 }
 
-type Wrong = (Check, At, String);
+/// What is the matter with a line.
+enum Fault {
+    /// It cannot be read.
+    Unread(&'static str),
+    /// It says something else than what was signed.
+    Wrong(Check, At, String),
+}
 
 impl Reader<'_> {
-    fn line(&mut self, line: &[u8], report: &mut Report) -> Result<(), Wrong> {
+    fn line(&mut self, line: &[u8], report: &mut Report) -> Result<(), Fault> {
         let next = self.tree.size() + 1;
-        let broken = |what: String| (Check::Numbers, At::Event(next), what);
         let read = serde_json::from_slice(line);
-        let read = read.map_err(|_| broken("neither an event nor a checkpoint".to_owned()))?;
+        let read = read.map_err(|_| Fault::Unread("neither an event nor a checkpoint"))?;
         let in_place = |seq: u64| match seq == next {
             true => Ok(()),
-            false => Err(broken(format!(
-                "event {seq} stands where event {next} belongs"
-            ))),
+            false => Err(Fault::Wrong(
+                Check::Numbers,
+                At::Event(next),
+                format!("event {seq} stands where event {next} belongs"),
+            )),
         };
         match read {
             Line::Event { seq, leaf } => {
                 in_place(seq)?;
                 let bytes = BASE64.decode(leaf);
-                let bytes = bytes.map_err(|_| broken("the leaf is not in base64".to_owned()))?;
-                Leaf::decode(&bytes)
-                    .map_err(|error| (Check::Copies, At::Event(seq), error.to_string()))?;
+                let bytes = bytes.map_err(|_| Fault::Unread("the leaf is not in base64"))?;
+                Leaf::decode(&bytes).map_err(|error| {
+                    Fault::Wrong(Check::Copies, At::Event(seq), error.to_string())
+                })?;
                 self.tree.push(leaf_hash(&bytes));
             }
             Line::Hidden { seq, leaf_hash } => {
@@ -136,7 +185,7 @@ impl Reader<'_> {
                     .decode(leaf_hash)
                     .ok()
                     .and_then(|h| h.try_into().ok());
-                let hash = hash.ok_or_else(|| broken("not a hash in base64".to_owned()))?;
+                let hash = hash.ok_or(Fault::Unread("not a hash in base64"))?;
                 self.tree.push(Hash(hash));
             }
             Line::Checkpoint { checkpoint } => self.checkpoint(&checkpoint, report)?,
@@ -144,9 +193,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn checkpoint(&mut self, note: &str, report: &mut Report) -> Result<(), Wrong> {
+    fn checkpoint(&mut self, note: &str, report: &mut Report) -> Result<(), Fault> {
         let size = self.tree.size();
-        let wrong = |at, what: String| Err((Check::Checkpoints, at, what));
+        let wrong = |at, what: String| Err(Fault::Wrong(Check::Checkpoints, at, what));
         let signed = match Checkpoint::open(note, self.keys) {
             Ok(signed) => signed,
             Err(error) => {

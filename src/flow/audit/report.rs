@@ -57,8 +57,8 @@ impl Check {
         self <= Check::Outside
     }
 
-    /// Says what to do about a finding.
-    pub fn remedy(self) -> &'static str {
+    /// Says what to do where the database does not hold it.
+    fn remedy(self) -> &'static str {
         match self {
             Check::Numbers | Check::Tree | Check::Checkpoints | Check::Outside => {
                 "stop the daemon, keep this database as it is for whoever has to look, and compare it with a backup and with exports that others hold; after restoring a backup run `confirmd audit epoch --reason \"...\"`"
@@ -180,6 +180,8 @@ pub struct Report {
     pub subscribers: u64,
     /// What is no fault and should be known.
     pub notes: Vec<String>,
+    /// Whether it is of an export: who verifies one has no database to put right.
+    pub of_export: bool,
 }
 
 impl Report {
@@ -198,6 +200,16 @@ impl Report {
         self.findings
             .sort_by_key(|finding| (!finding.check.is_of_the_trail(), finding.at.order()));
         self.findings.truncate(KEPT);
+    }
+
+    /// Says what to do about a finding.
+    pub fn remedy(&self, finding: &Finding) -> &'static str {
+        match self.of_export {
+            true => {
+                "keep this file as it is, and ask whoever made it for the export again: this is not what was signed"
+            }
+            false => finding.check.remedy(),
+        }
     }
 
     /// Returns the first thing that is wrong.

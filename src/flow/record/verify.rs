@@ -66,6 +66,9 @@ pub fn verify(
     let Some(Value::Array(records)) = file.remove("records") else {
         return Err(none("records is missing"));
     };
+    if records.is_empty() {
+        return Err(none("records is empty"));
+    }
     let mut verified = Vec::with_capacity(records.len());
     for (i, record) in records.into_iter().enumerate() {
         let broken = |what| Broken {
