@@ -101,12 +101,14 @@ fn disk(path: &Path, floor: u64) -> Result<String, ConnectError> {
 async fn database(report: &mut Report, config: &Config) {
     let pool = match open::pool(config).await {
         Ok(pool) => pool,
-        Err(ConnectError::Absent(path)) => {
-            let told = format!("{path} is not there yet; the first `confirmd serve` makes it");
+        Err(ConnectError::Absent(place)) => {
+            let told = format!("not there yet: {place}; the first `confirmd serve` makes it");
             report.line("database", Ok(told));
             return report.line("keys", no_keys_yet(config));
         }
-        Err(ConnectError::Store(error)) if error.is_full() => {
+        // Before a start nothing is to be mended here: that start mends it.
+        Err(error @ ConnectError::Older) => return report.line("database", Ok(error.to_string())),
+        Err(ConnectError::Refused { error, .. }) if error.is_full() => {
             let told =
                 "cannot be looked at on a full disk; `confirmd serve` makes room from its reserve";
             return report.line("database", Ok(told.to_owned()));

@@ -16,11 +16,11 @@ use crate::domain::consent::Hash;
 use crate::flow::backup::inspect;
 use crate::flow::restore::{Replayed, Signed, Told, Unfit, complete, read, replay, window};
 use crate::flow::{Flows, epoch};
-use crate::store::Pool;
-use crate::store::connect::{Location, connect, lock};
+use crate::store::connect::{self, ConnectError, Location, connect, lock, upgrade};
 use crate::store::copy::open_copy;
 use crate::store::disk::{LOG, with_end};
 use crate::store::window::Window;
+use crate::store::{self, Pool};
 
 /// What to restore, and what to do again.
 #[derive(Debug, clap::Args)]
@@ -130,11 +130,16 @@ async fn from_file(args: &Args, file: &Path, config: &Config) -> anyhow::Result<
 async fn in_place(args: &Args, config: &Config) -> anyhow::Result<Exit> {
     let location = open::location(config)?;
     let _lock = lock(&location)?;
-    let pool = connect(&location, config.database.connections).await?;
-    let done = match is_whole(&pool, config).await {
-        Ok(true) => begin(args, &pool, config).await,
-        Ok(false) => Ok(Exit::No),
-        Err(error) => Err(error),
+    let pool = upgrade(&location, config.database.connections).await?;
+    let done = async {
+        // To begin an epoch there would leave it unfit for a first start, and restore nothing.
+        if nothing_happened(&pool).await? || pool.read().await?.keyring().await?.is_empty() {
+            bail!("nothing was restored here: {}", open::UNKNOWN);
+        }
+        match is_whole(&pool, config).await? {
+            true => begin(args, &pool, config).await,
+            false => Ok(Exit::No),
+        }
     };
     pool.close().await;
     done
@@ -142,16 +147,17 @@ async fn in_place(args: &Args, config: &Config) -> anyhow::Result<Exit> {
 
 /// Tells whether nothing ever happened in a database, as after a first start that was cut off.
 async fn is_unused(location: &Location) -> bool {
-    let Ok(pool) = connect(location, 1).await else {
-        return false;
+    let pool = match connect::open(location, 1).await {
+        Ok(pool) => pool,
+        Err(error) => return matches!(error, ConnectError::Absent(_)),
     };
-    let unused = async {
-        let mut tx = pool.read().await?;
-        tx.last_event_time().await
-    };
-    let unused = matches!(unused.await, Ok(None));
+    let unused = nothing_happened(&pool).await;
     pool.close().await;
-    unused
+    unused.unwrap_or(false)
+}
+
+async fn nothing_happened(pool: &Pool) -> Result<bool, store::Error> {
+    Ok(pool.read().await?.last_event_time().await?.is_none())
 }
 
 /// Says what is wrong with a database that is to be relied on.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
-use super::connect::{ConnectError, newest_schema};
+use super::connect::{ConnectError, schema};
 use super::sqlite::Single;
 use super::{Error, Pool};
 
@@ -46,12 +46,12 @@ pub async fn open_copy(path: &Path) -> Result<Pool, ConnectError> {
         .pragma("trusted_schema", "off");
     let cannot = |_| ConnectError::NoCopy(path.display().to_string());
     let writer = Single::connect(options.clone()).await.map_err(cannot)?;
-    let schema = sqlx::query_as(SCHEMA)
+    let made_by = sqlx::query_as(SCHEMA)
         .fetch_one(&mut *writer.turn().await?)
         .await;
-    let (schema,): (i64,) = schema.map_err(|error| cannot(error.into()))?;
-    if schema > newest_schema() {
-        return Err(ConnectError::Newer(schema));
+    let (made_by,): (i64,) = made_by.map_err(|error| cannot(error.into()))?;
+    if made_by > schema::newest() {
+        return Err(ConnectError::Newer(made_by));
     }
     let reader = SqlitePoolOptions::new().connect_with(options).await?;
     Ok(Pool::Sqlite { writer, reader })

@@ -57,12 +57,14 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Finds the filesystem of a SQLite file that may not be there yet, and makes its folder.
+    /// Finds the filesystem of a SQLite file. What is not there yet, file or folder, will be on that of the nearest folder
+    /// above it.
     ///
     /// # Errors
-    /// When there can be no such folder, or its filesystem is another machine's.
+    /// When it cannot be looked at, or is another machine's.
     pub fn under(database: &Path) -> Result<Self, ConnectError> {
-        let folder = database.parent().filter(|f| !f.as_os_str().is_empty());
+        let mut above = database.ancestors().skip(1);
+        let folder = above.find(|folder| folder.exists());
         let folder = folder.unwrap_or(Path::new("."));
         let cannot = |error| ConnectError::file(folder, &error);
         std::fs::create_dir_all(folder).map_err(cannot)?;

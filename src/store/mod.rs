@@ -266,24 +266,42 @@ impl From<sqlx::Error> for Error {
 fn words(code: &str) -> &'static str {
     match code {
         "25006" => " (the server is read-only)",
+        "28000" => " (the server lets this login not in: see its pg_hba.conf)",
+        "28P01" => " (the password is not that of this login)",
+        "3D000" => " (there is no such database: create it)",
+        "42501" => {
+            " (the login lacks a right: let it own the database, or name the owner's login in database.migrate_url)"
+        }
+        "53300" => " (all connections of the server are taken: raise its max_connections)",
         "57P03" => " (the server starts or stops)",
-        _ => "",
+        _ => match primary(code) {
+            Some(8) => " (the file may not be written by this user)",
+            Some(14) => " (no file that this user can open)",
+            Some(26) => " (the file is no SQLite database)",
+            _ => "",
+        },
     }
 }
 
-/// SQLite's codes are numbers (the low byte is the primary code); PostgreSQL's are five characters.
+/// Returns SQLite's primary code, which is the low byte of its number.
+fn primary(code: &str) -> Option<u32> {
+    let number = code.parse::<u32>().ok().filter(|_| code.len() < 5);
+    number.map(|number| number & 0xff)
+}
+
+/// SQLite's codes are numbers; PostgreSQL's are five characters.
 fn kind_of(code: &str) -> Kind {
     // SQLITE_IOERR_SHMSIZE: no room for the index of the log, which is made before it is used.
     if code == "4874" {
         return Kind::Full;
     }
-    match code.parse::<u32>().map(|n| n & 0xff) {
+    match primary(code) {
         // SQLITE_BUSY, _LOCKED, _CANTOPEN, _READONLY
-        Ok(5 | 6 | 14 | 8) if code.len() < 5 => Kind::Unavailable,
+        Some(5 | 6 | 14 | 8) => Kind::Unavailable,
         // SQLITE_FULL
-        Ok(13) if code.len() < 5 => Kind::Full,
+        Some(13) => Kind::Full,
         // SQLITE_IOERR, _CORRUPT, _NOTADB
-        Ok(10 | 11 | 26) if code.len() < 5 => Kind::Fatal,
+        Some(10 | 11 | 26) => Kind::Fatal,
         // A lock that was not had in the time that the server lets.
         _ if code == "55P03" => Kind::Unavailable,
         _ => match code.get(..2) {

@@ -34,11 +34,21 @@ pub enum ConnectError {
         "database.url: a file that was written, synced and renamed in {0} is not the same afterwards; put the database on another filesystem"
     )]
     Forgetful(String),
-    /// There is no such file.
+    /// Nobody served there yet.
     #[error(
-        "database.url: {0} is not there; `confirmd serve` makes it at its first start (a relative path starts in the working directory)"
+        "database.url: there is no database of confirmd yet: {0}; `confirmd serve` makes it at its first start (a relative path starts in the working directory)"
     )]
     Absent(String),
+    /// The schema is older than this program.
+    #[error(
+        "the database was made by an older confirmd; `confirmd serve` brings it up to date when it starts"
+    )]
+    Older,
+    /// The database cannot hold every text.
+    #[error(
+        "database.url: the database is in {0}, which cannot hold every name; make another with: create database NAME encoding 'UTF8' template template0"
+    )]
+    Encoding(String),
     /// The file is gone, and what belongs to it is not.
     #[error(
         "database.url: {0} is not there, but {0}-wal is, which holds its newest changes: put the file back beside it, or a backup with `confirmd restore FILE --replace`"
@@ -67,6 +77,16 @@ pub enum ConnectError {
     /// The database refused.
     #[error(transparent)]
     Store(#[from] Error),
+    /// It cannot be reached, or what is there cannot be used.
+    #[error("{key}: {place}: {error}")]
+    Refused {
+        /// The setting that says where it is.
+        key: &'static str,
+        /// Where, without login or password.
+        place: String,
+        /// What was refused.
+        error: Error,
+    },
     /// What was set does not hold.
     #[error("{setting} is {found}, but a 202 must mean stable storage: {remedy}")]
     NotDurable {
@@ -91,6 +111,18 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Says where it happened, unless that was said already.
+    pub(super) fn at(self, key: &'static str, place: &str) -> Self {
+        match self {
+            Self::Store(error) => Self::Refused {
+                key,
+                place: place.to_owned(),
+                error,
+            },
+            other => other,
+        }
+    }
+
     pub(crate) fn file(path: &Path, error: &std::io::Error) -> Self {
         Self::File {
             path: path.display().to_string(),

@@ -1,39 +1,24 @@
-//! Connecting: durability set and read back, one daemon per SQLite file, the schema brought up to date.
+//! Connecting: durability set and read back, one daemon per SQLite file, the schema brought up to date or compared.
 
 mod error;
+pub(super) mod schema;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, PgConnection, SqlSafeStr};
+use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
 pub use self::error::ConnectError;
+use self::schema::Schema;
 use super::disk::{self, LOG, with_end};
 use super::postgres::{PATIENCE, Server, Terms};
 use super::sqlite::Single;
 use super::{Error, Pool, flock};
-
-const SQLITE: &[(i64, &str, &str)] = &[(
-    1,
-    "initial",
-    include_str!("../../../migrations/sqlite/0001_initial.sql"),
-)];
-const POSTGRES: &[(i64, &str, &str)] = &[(
-    1,
-    "initial",
-    include_str!("../../../migrations/postgres/0001_initial.sql"),
-)];
-
-/// Returns the number of the newest schema of SQLite that this program knows.
-pub(super) fn newest_schema() -> i64 {
-    SQLITE.last().map_or(0, |(version, _, _)| *version)
-}
 
 /// What each reader of SQLite caches, in KiB where negative: a page is a few look-ups, and the operating system has
 /// the file in memory anyway.
@@ -79,20 +64,23 @@ impl Location {
 #[derive(Debug)]
 pub struct DaemonLock(#[expect(dead_code, reason = "held, not read")] Option<File>);
 
-/// Opens a database that is there already, as [`connect`] does.
+/// Opens a database that is there already, and changes nothing about it.
 ///
 /// # Errors
 /// See [`ConnectError`].
 pub async fn open(location: &Location, connections: u32) -> Result<Pool, ConnectError> {
-    if let Location::Sqlite(path) = location
-        && !path.exists()
-        && !with_end(path, LOG).exists()
-    {
-        let whole = std::path::absolute(path);
-        let name = whole.as_deref().unwrap_or(path).display().to_string();
-        return Err(ConnectError::Absent(name));
+    reach(location, connections, Schema::Compare).await
+}
+
+/// Opens a database that is there already, and brings its schema up to date.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn upgrade(location: &Location, connections: u32) -> Result<Pool, ConnectError> {
+    match open(location, connections).await {
+        Err(ConnectError::Older) => connect(location, connections).await,
+        opened => opened,
     }
-    connect(location, connections).await
 }
 
 /// Opens the database, making it where there is none, and brings its schema up to date.
@@ -100,12 +88,48 @@ pub async fn open(location: &Location, connections: u32) -> Result<Pool, Connect
 /// # Errors
 /// See [`ConnectError`].
 pub async fn connect(location: &Location, connections: u32) -> Result<Pool, ConnectError> {
-    match location {
-        Location::Sqlite(path) => sqlite(path, connections).await,
-        Location::Postgres(options, owner, terms) => {
-            let owner = owner.as_ref().unwrap_or(options);
-            postgres(options, owner, *terms, connections).await
+    reach(location, connections, Schema::Make).await
+}
+
+async fn reach(
+    location: &Location,
+    connections: u32,
+    schema: Schema,
+) -> Result<Pool, ConnectError> {
+    let (reached, place) = match location {
+        Location::Sqlite(path) => {
+            let whole = std::path::absolute(path);
+            let place = whole.as_deref().unwrap_or(path).display().to_string();
+            (sqlite(path, &place, connections, schema).await, place)
         }
+        Location::Postgres(options, owner, terms) => {
+            let reached = async {
+                encoded_and_settled(owner.as_ref().unwrap_or(options), schema)
+                    .await
+                    .map_err(|error| match owner {
+                        Some(owner) => error.at("database.migrate_url", &place_of(owner)),
+                        None => error,
+                    })?;
+                postgres(options, *terms, connections).await
+            };
+            (reached.await, place_of(options))
+        }
+    };
+    reached.map_err(|error| error.at("database.url", &place))
+}
+
+/// Names a database on a server, without whoever logs in.
+fn place_of(options: &PgConnectOptions) -> String {
+    let database = options
+        .get_database()
+        .unwrap_or_else(|| options.get_username());
+    match options.get_socket() {
+        Some(socket) => format!("{database} at {}", socket.display()),
+        None => format!(
+            "{database} at {}:{}",
+            options.get_host(),
+            options.get_port()
+        ),
     }
 }
 
@@ -139,19 +163,36 @@ fn lock_file(database: &Path, extension: &str) -> Result<File, ConnectError> {
         .map_err(|error| ConnectError::file(&path, &error))
 }
 
-async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
-    // Two first starts at once must not both create the schema; sqlx locks nothing on SQLite.
-    let migrating = lock_file(path, "migrate")?;
-    flock::take(&migrating, &path.with_added_extension("migrate")).await?;
-
+async fn sqlite(
+    path: &Path,
+    place: &str,
+    connections: u32,
+    schema: Schema,
+) -> Result<Pool, ConnectError> {
     // SQLite would take the log of another file for the new one's.
-    if !path.exists() && with_end(path, LOG).exists() {
-        return Err(ConnectError::Torn(path.display().to_string()));
-    }
-    disk::make(path)?;
+    let torn = || match !path.exists() && with_end(path, LOG).exists() {
+        true => Err(ConnectError::Torn(path.display().to_string())),
+        false => Ok(()),
+    };
+    let migrating = match schema {
+        Schema::Make => {
+            // Two first starts at once must not both create the schema; sqlx locks nothing on SQLite.
+            let migrating = lock_file(path, "migrate")?;
+            flock::take(&migrating, &path.with_added_extension("migrate")).await?;
+            torn()?;
+            disk::make(path)?;
+            Some(migrating)
+        }
+        Schema::Compare => {
+            torn()?;
+            if !path.exists() {
+                return Err(ConnectError::Absent(place.to_owned()));
+            }
+            None
+        }
+    };
     let options = SqliteConnectOptions::new()
         .filename(path)
-        .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
@@ -161,8 +202,9 @@ async fn sqlite(path: &Path, connections: u32) -> Result<Pool, ConnectError> {
         .pragma("temp_store", "memory")
         .pragma("trusted_schema", "off");
     let writer = Single::connect(options.clone()).await?;
-    migrate(&mut *writer.turn().await?, SQLITE).await?;
-    drop(migrating);
+    let mut turn = writer.turn().await?;
+    schema.settle(&mut *turn, schema::SQLITE, place).await?;
+    drop((turn, migrating));
 
     let reader = SqlitePoolOptions::new()
         .test_before_acquire(false)
@@ -220,22 +262,33 @@ async fn durable(
     Ok(())
 }
 
+/// Looks at a database of PostgreSQL as the owner of its tables.
+async fn encoded_and_settled(owner: &PgConnectOptions, schema: Schema) -> Result<(), ConnectError> {
+    // Changing a large table may take long, whatever its owner's statements may take otherwise.
+    let settings = owner.clone().options([("statement_timeout", "0")]);
+    // A failed migration keeps its advisory lock until the connection ends: so it gets one of its own.
+    let connected = timeout(PATIENCE, PgConnection::connect_with(&settings)).await;
+    let connected = connected.map_err(|_| Error::unavailable("no answer from the server"))?;
+    let mut connection = connected.map_err(refused)?;
+    let (encoding,): (String,) = sqlx::query_as("select current_setting('server_encoding')")
+        .fetch_one(&mut connection)
+        .await?;
+    // In any other, single names and addresses could not be kept, however often somebody tries.
+    if encoding != "UTF8" {
+        return Err(ConnectError::Encoding(encoding));
+    }
+    schema
+        .settle(&mut connection, schema::POSTGRES, &place_of(owner))
+        .await?;
+    Ok(connection.close().await?)
+}
+
+    let server = Server::connect(options.clone(), terms, connections).await;
 async fn postgres(
     options: &PgConnectOptions,
-    owner: &PgConnectOptions,
     terms: Terms,
     connections: u32,
 ) -> Result<Pool, ConnectError> {
-    // Changing a large table may take long, whatever its owner's statements may take otherwise.
-    let owner = owner.clone().options([("statement_timeout", "0")]);
-    // A failed migration keeps its advisory lock until the connection ends: so it gets one of its own.
-    let connected = timeout(PATIENCE, PgConnection::connect_with(&owner)).await;
-    let connected = connected.map_err(|_| Error::unavailable("no answer from the server"))?;
-    let mut connection = connected.map_err(refused)?;
-    migrate(&mut connection, POSTGRES).await?;
-    connection.close().await?;
-
-    let server = Server::connect(options.clone(), terms, connections).await;
     let pool = Pool::Postgres(server.map_err(refused)?);
     durable(
         &pool,
@@ -262,30 +315,6 @@ fn refused(error: sqlx::Error) -> ConnectError {
         true => ConnectError::Pooler,
         false => error.into(),
     }
-}
-
-async fn migrate<C: Migrate>(
-    connection: &mut C,
-    migrations: &[(i64, &'static str, &'static str)],
-) -> Result<(), ConnectError> {
-    let migrations = migrations.iter().map(|&(version, name, sql)| {
-        let kind = MigrationType::Simple;
-        Migration::new(version, name.into(), kind, sql.into_sql_str(), false)
-    });
-    let migrator = Migrator::with_migrations(migrations.collect());
-    migrator
-        .run_direct(None, connection, false)
-        .await
-        .map_err(|error| match error {
-            MigrateError::VersionMissing(version) => ConnectError::Newer(version),
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-                ConnectError::Store(error.into())
-            }
-            MigrateError::VersionMismatch(version) => ConnectError::Migration(format!(
-                "{version} differs from the one that made this database"
-            )),
-            other => ConnectError::Migration(other.to_string()),
-        })
 }
 
 /// Reads back the version and what durability rests on, by name.

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 
 use crate::support::app::{Db, LISTS, both};
 use crate::support::daemon::Home;
+use crate::support::postgres;
 
 /// A relay that nobody asks.
 fn nowhere() -> SocketAddr {
@@ -87,11 +88,28 @@ async fn a_relay_elsewhere_is_not_spoken_to_in_clear() {
 #[tokio::test]
 async fn a_database_that_cannot_be_reached_is_named() {
     let mut home = Home::new(Db::Postgres, nowhere(), "");
-    home.set("DATABASE__URL", "postgres://nobody@127.0.0.1:9/nothing");
-    refuses(&home, &["database"]).await;
+    home.set(
+        "DATABASE__URL",
+        "postgres://nobody:hunter2@127.0.0.1:9/nothing",
+    );
+    let done = home.run(&["serve"]).await;
+    let place = "database.url: nothing at 127.0.0.1:9: ";
+    assert!(done.stderr.contains(place), "{}", done.stderr);
+    assert!(!done.stderr.contains("hunter2"), "{}", done.stderr);
     let there = home.url.clone();
     home.set("DATABASE__URL", &format!("{there}_gone"));
-    refuses(&home, &["database"]).await;
+    refuses(
+        &home,
+        &["database.url: t", "_gone at 127.0.0.1:", "no such database"],
+    )
+    .await;
+    postgres::shared().admin("create role guest login");
+    home.set("DATABASE__URL", &there.replace("confirmd@", "guest@"));
+    refuses(&home, &["the login lacks a right", "database.migrate_url"]).await;
+    home.set("DATABASE__URL", &there);
+    home.set("DATABASE__MIGRATE_URL", &format!("{there}_owned"));
+    refuses(&home, &["database.migrate_url: t", "_owned at 127.0.0.1:"]).await;
+    home.unset("DATABASE__MIGRATE_URL");
     home.set("DATABASE__URL", "mysql://localhost/confirmd");
     refuses(&home, &["database.url"]).await;
     home.set("DATABASE__URL", "sqlite:/proc/confirmd.db");
@@ -117,12 +135,12 @@ async fn a_database_or_a_folder_of_keys_that_cannot_be_written_is_named() {
     let folder = home.dir.path().join("folder");
     std::fs::create_dir(&folder).expect("a folder");
     home.set("DATABASE__URL", &format!("sqlite:{}", folder.display()));
-    refuses(&home, &["database"]).await;
+    refuses(&home, &["database.url", "folder"]).await;
     // What is no database is not written over.
     let text = home.dir.path().join("letter.txt");
     std::fs::write(&text, "Dear Sir or Madam,\n".repeat(100)).expect("a file");
     home.set("DATABASE__URL", &format!("sqlite:{}", text.display()));
-    refuses(&home, &["database"]).await;
+    refuses(&home, &["database.url", "letter.txt", "no SQLite database"]).await;
     assert!(std::fs::read_to_string(&text).is_ok_and(|text| text.starts_with("Dear")));
 }
 
@@ -248,11 +266,60 @@ async fn a_database_that_is_gone_is_not_a_new_installation() {
 }
 
 #[tokio::test]
-async fn an_empty_database_is_not_an_intact_trail() {
+/// As with a mistyped address: tables or keys there are in somebody's way, and say that all is well.
+async fn commands_change_nothing_where_nobody_served() {
     let home = Home::new(Db::Postgres, nowhere(), "");
-    let done = home.run(&["audit", "verify"]).await;
+    let looked = home.run(&["check", "--offline"]).await;
+    assert_eq!(looked.code, Some(0), "{}", looked.stdout);
+    assert!(looked.stdout.contains("not there yet"), "{}", looked.stdout);
+    for words in [
+        &["audit", "verify"][..],
+        &["key", "create", "--sender", "acme", "--scope", "read"],
+        &["keyring", "add"],
+        &["restore", "--in-place"],
+        &["audit", "epoch", "--reason", "none"],
+    ] {
+        let done = home.run(words).await;
+        assert_eq!(done.code, Some(2), "{words:?}: {}", done.stdout);
+        let why = "database.url: there is no database of confirmd yet: t";
+        assert!(done.stderr.contains(why), "{words:?}: {}", done.stderr);
+    }
+    let tables =
+        "select table_name::text from information_schema.tables where table_schema = 'public'";
+    assert_eq!(home.sql(tables).await, [""; 0]);
+
+    let mut home = Home::new(Db::Sqlite, nowhere(), "");
+    let folder = home.dir.path().join("not");
+    home.set(
+        "DATABASE__URL",
+        &format!("sqlite:{}/yet/confirmd.db", folder.display()),
+    );
+    let looked = home.run(&["check", "--offline"]).await;
+    assert_eq!(looked.code, Some(0), "{}", looked.stdout);
+    assert!(!folder.exists(), "a check makes no folder");
+    home.set("DATABASE__URL", &home.url.clone());
+    let done = home.run(&["restore", "--in-place"]).await;
     assert_eq!(done.code, Some(2), "{}", done.stdout);
-    assert!(done.stderr.contains("database.url"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("there is no database"),
+        "{}",
+        done.stderr
+    );
+    assert!(!home.dir.path().join("confirmd.db").exists());
+}
+
+/// There a name outside of Latin-1 would be refused with 500 as often as somebody signs up.
+#[tokio::test]
+async fn a_database_that_is_not_in_utf_8_is_refused() {
+    let mut home = Home::new(Db::Postgres, nowhere(), "");
+    let name = format!("{}_latin", home.url.rsplit('/').next().expect("a name"));
+    let cluster = postgres::shared();
+    cluster.admin(&format!(
+        "create database {name} owner confirmd encoding 'LATIN1' locale 'C' template template0"
+    ));
+    home.set("DATABASE__URL", &format!("{}_latin", home.url));
+    refuses(&home, &["LATIN1", "encoding 'UTF8' template template0"]).await;
+    cluster.admin(&format!("drop database {name} with (force)"));
 }
 
 #[tokio::test]

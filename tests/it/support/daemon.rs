@@ -128,6 +128,12 @@ impl Home {
         self.env.push((key, value.to_owned()));
     }
 
+    /// Leaves a variable to the configuration file.
+    pub fn unset(&mut self, key: &str) {
+        let key = format!("CONFIRMD_{key}");
+        self.env.retain(|(name, _)| *name != key);
+    }
+
     /// Writes the configuration file.
     pub fn write(&self, lists: &str, settings: &str) {
         std::fs::write(self.file(), format!("{settings}\n{lists}")).expect("a file");
@@ -199,7 +205,7 @@ impl Home {
 
     /// Makes an API key with the command, on a database that `serve` has made.
     pub async fn key(&self, sender: &str, scope: &str) -> String {
-        if self.db == Db::Sqlite && !self.dir.path().join("confirmd.db").exists() {
+        if !self.keys().exists() {
             self.first_start().await;
         }
         let made = self
