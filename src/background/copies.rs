@@ -29,6 +29,15 @@ pub struct Copies {
     dir: PathBuf,
 }
 
+/// Why the database may not be continued.
+#[derive(Clone, Debug)]
+pub enum Doubt {
+    /// The newest copy cannot be read.
+    Unread(String),
+    /// It signs what the database does not hold.
+    Older(String),
+}
+
 impl Copies {
     /// Takes the folder; it is made with the first copy.
     pub fn new(dir: PathBuf) -> Self {
@@ -39,13 +48,16 @@ impl Copies {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn compare(&self, flows: &Flows) -> Result<Result<(), String>, Error> {
+    pub async fn compare(&self, flows: &Flows) -> Result<Result<(), Doubt>, Error> {
         let file = self.dir.join(NEWEST);
-        let refuse = |why: String| Ok(Err(format!("{}: {why}", file.display())));
+        let refuse = |why: String| Ok(Err(Doubt::Older(format!("{}: {why}", file.display()))));
         let note = match fs::read_to_string(&file) {
             Ok(note) => note,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Ok(())),
-            Err(error) => return refuse(format!("cannot be read: {error}")),
+            Err(error) => {
+                let why = format!("trail.copy: {} cannot be read: {error}", file.display());
+                return Ok(Err(Doubt::Unread(why)));
+            }
         };
         let origin = note.lines().next().unwrap_or_default();
         let epoch = origin.strip_prefix(&format!("{}/", flows.settings.origin));

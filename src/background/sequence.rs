@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::copies::Copies;
+use super::copies::{Copies, Doubt};
 use super::repeat;
 use crate::flow::Flows;
 use crate::flow::checkpoint::{self, Outcome, checkpoint};
@@ -175,6 +175,8 @@ enum Alarm {
     Stuck,
     /// The copy cannot be written.
     Copy,
+    /// The copy cannot be read.
+    Unread,
 }
 
 impl Sequencer {
@@ -302,17 +304,16 @@ impl Sequencer {
         let (Some(copies), false) = (&self.copies, self.state().compared) else {
             return Ok(true);
         };
-        match copies.compare(&self.flows).await? {
-            Ok(()) => {
-                self.sound_alarm(Alarm::Older, None);
-                self.state().compared = true;
-                Ok(true)
-            }
-            Err(why) => {
-                self.sound_alarm(Alarm::Older, Some(why));
-                Ok(false)
-            }
-        }
+        let doubt = copies.compare(&self.flows).await?.err();
+        let (older, unread) = match doubt.clone() {
+            None => (None, None),
+            Some(Doubt::Older(why)) => (Some(why), None),
+            Some(Doubt::Unread(why)) => (None, Some(why)),
+        };
+        self.sound_alarm(Alarm::Older, older);
+        self.sound_alarm(Alarm::Unread, unread);
+        self.state().compared = doubt.is_none();
+        Ok(doubt.is_none())
     }
 
     /// Copies the newest checkpoint, whichever process signed it.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::random;
 use crate::domain::consent::Hash;
-use crate::store::disk::{LOG, with_end};
+use crate::store::disk::{LOG, hand_over, with_end};
 
 /// The files of a SQLite database, in the order in which they may be moved: without the first one the others are of no use,
 /// while a database without its log opens, and lacks what was written last.
@@ -50,13 +50,14 @@ impl Partial {
         options.open(&self.path)
     }
 
-    /// Fills it with a copy of another file, and returns the hash of what was copied.
+    /// Fills it with a copy of another file for whoever owns the folder, and returns the hash of what was copied.
     ///
     /// # Errors
     /// When one cannot be read or the other not be written.
     pub fn copy_from(&self, file: &Path) -> io::Result<Hash> {
         let mut from = File::open(file)?;
         let mut to = self.make()?;
+        hand_over(&to, &self.path)?;
         let hash = each(&mut from, |bytes| to.write_all(bytes))?;
         to.sync_all()?;
         Ok(hash)

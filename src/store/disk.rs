@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::connect::ConnectError;
@@ -42,10 +42,22 @@ pub(super) fn make(database: &Path) -> Result<(), ConnectError> {
     // One that is there is not opened: closing it would end the locks that this process has on it.
     options.write(true).create_new(true).mode(0o600);
     match options.open(database) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(ConnectError::file(database, &error))
-        }
-        _ => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.and_then(|file| hand_over(&file, database)),
+    }
+    .map_err(|error| ConnectError::file(database, &error))
+}
+
+/// Gives what root makes in the folder of another to that other, who could not use it otherwise.
+///
+/// # Errors
+/// When it cannot be given.
+pub fn hand_over(file: &File, path: &Path) -> Result<(), Error> {
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+    let owner = std::fs::metadata(folder.unwrap_or(Path::new(".")))?;
+    match file.metadata()?.uid() == 0 && owner.uid() != 0 {
+        true => fchown(file, Some(owner.uid()), Some(owner.gid())),
+        false => Ok(()),
     }
 }
 
@@ -67,7 +79,6 @@ impl Disk {
         let folder = above.find(|folder| folder.exists());
         let folder = folder.unwrap_or(Path::new("."));
         let cannot = |error| ConnectError::file(folder, &error);
-        std::fs::create_dir_all(folder).map_err(cannot)?;
         // SQLite follows links, and puts its log beside the file that they lead to.
         let database = match database.canonicalize() {
             Ok(found) => found,

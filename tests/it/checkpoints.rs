@@ -355,6 +355,21 @@ both!(what_cannot_be_numbered_is_told_and_waits, |db| {
     }
 });
 
+#[tokio::test]
+async fn a_copy_that_cannot_be_read_is_no_older_database() {
+    let peer = Peer::start().await;
+    let home = Home::new(Db::Sqlite, peer.addr(), QUICK);
+    std::fs::create_dir_all(home.dir.path().join("checkpoints/checkpoint")).expect("a folder");
+    let mut daemon = home.start().await;
+    let alarm = daemon.message("the trail needs you").await;
+    assert_eq!(alarm["alarm"], "Unread", "{alarm}");
+    let reason = alarm["reason"].as_str().expect("a reason");
+    assert!(
+        reason.starts_with("trail.copy: ") && reason.contains("cannot be read"),
+        "{reason}"
+    );
+}
+
 both!(
     a_restored_database_is_not_continued_before_somebody_says_so,
     |db| {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -879,6 +879,38 @@ async fn copies_that_are_not_mounted_are_missed() {
     // Whoever has lost them for good may go on.
     fs::rename(&copies, &aside).expect("moved");
     let done = lost.restore(&["--copy-lost"]).await;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+}
+
+/// As on a new machine whose state folder belongs to the user of the service.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_root_restores_belongs_to_the_owner_of_the_folder() {
+    const NOBODY: u32 = 65_534;
+    let peer = Peer::start().await;
+    let mut home = Home::new(Db::Sqlite, peer.addr(), QUICK);
+    home.first_start().await;
+    let backup = home.dir.path().join("backup");
+    let backup = backup.to_str().expect("UTF-8");
+    let done = home.run(&["backup", backup]).await;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let state = home.dir.path().join("state");
+    fs::create_dir(&state).expect("a folder");
+    let give = |path: &Path| std::os::unix::fs::chown(path, Some(NOBODY), None).expect("root");
+    let keys = fs::read_dir(home.keys()).expect("keys");
+    let keys = keys.map(|key| key.expect("a key").path());
+    keys.chain([home.keys(), state.clone()])
+        .for_each(|path| give(&path));
+    home.set(
+        "DATABASE__URL",
+        &format!("sqlite:{}/confirmd.db", state.display()),
+    );
+    let done = home.run(&["restore", backup]).await;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    for file in fs::read_dir(&state).expect("a folder") {
+        let file = file.expect("a file");
+        assert_eq!(file.metadata().expect("there").uid(), NOBODY, "{file:?}");
+    }
+    let done = home.run_as_nobody(&["stats"]).await;
     assert_eq!(done.code, Some(0), "{}", done.stderr);
 }
 

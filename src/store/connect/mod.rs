@@ -160,6 +160,7 @@ fn lock_file(database: &Path, extension: &str) -> Result<File, ConnectError> {
         .truncate(false)
         .write(true)
         .open(&path)
+        .and_then(|file| disk::hand_over(&file, &path).map(|()| file))
         .map_err(|error| ConnectError::file(&path, &error))
 }
 
@@ -283,12 +284,12 @@ async fn encoded_and_settled(owner: &PgConnectOptions, schema: Schema) -> Result
     Ok(connection.close().await?)
 }
 
-    let server = Server::connect(options.clone(), terms, connections).await;
 async fn postgres(
     options: &PgConnectOptions,
     terms: Terms,
     connections: u32,
 ) -> Result<Pool, ConnectError> {
+    let server = Server::connect(options.clone(), terms, connections).await;
     let pool = Pool::Postgres(server.map_err(refused)?);
     durable(
         &pool,
