@@ -1,13 +1,16 @@
 //! `confirmd check`: is everything in order? One line a check, nothing changed.
 
-use std::path::Path;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
+use rustix::fs::{Access, access};
 use serde_json::json;
 
 use super::{Exit, Format, open, serve, settings};
-use crate::config::{Config, DatabaseUrl, MAIN};
-use crate::flow::{keyring, register};
+use crate::config::{Config, DatabaseUrl, MAIN, Trail};
+use crate::flow::keyring;
+use crate::flow::register::{self, Closing};
 use crate::smtp::{Relay, trusting};
 use crate::store::connect::{ConnectError, durability};
 use crate::store::disk::Disk;
@@ -18,7 +21,7 @@ pub struct Args {
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Leaves out the relay, which then need not be reachable
+    /// Leaves out what a service starts without: the relay, and the places to which checkpoints go
     #[arg(long)]
     offline: bool,
 }
@@ -73,8 +76,9 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<Exit> {
     }
     database(&mut report, config).await;
     if !args.offline {
-        relays(&mut report, config).await;
+        places(&mut report, &config.trail);
     }
+    relays(&mut report, config, args.offline).await;
     Ok(match report.bad {
         0 => Exit::Done,
         _ => Exit::No,
@@ -139,20 +143,25 @@ async fn database(report: &mut Report, config: &Config) {
     let told = origin.map(|origin| format!("signed as {origin}"));
     report.line("trail", told.map_err(|error| error.to_string()));
     let registered = register::check(&pool, &config.catalog()).await;
-    report.line(
-        "lists",
-        registered
-            .map(|changes| {
-                let changes = changes.iter().map(|change| {
-                    let (list, count) = (&change.list, change.subscriptions);
-                    format!(
-                        "; the material change of {list} makes {count} subscriptions ineligible"
-                    )
-                });
-                format!("may come into force{}", changes.collect::<String>())
-            })
-            .map_err(|error| error.to_string()),
-    );
+    let told = registered.map(|effects| {
+        let material = effects.material.iter().map(|change| {
+            let (list, count) = (&change.list, change.subscriptions);
+            format!("; the material change of {list} makes {count} subscriptions ineligible")
+        });
+        let closing = effects.closing.iter().map(|closing| {
+            let Closing {
+                list,
+                subscriptions,
+                signups,
+            } = closing;
+            format!("; closes {list} ({subscriptions} subscriptions, {signups} open signups)")
+        });
+        format!(
+            "may come into force{}",
+            material.chain(closing).collect::<String>()
+        )
+    });
+    report.line("lists", told.map_err(|error| error.to_string()));
     pool.close().await;
 }
 
@@ -165,7 +174,49 @@ fn no_keys_yet(config: &Config) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-async fn relays(report: &mut Report, config: &Config) {
+/// Looks at the places outside to which checkpoints go.
+fn places(report: &mut Report, trail: &Trail) {
+    if let Some(dir) = &trail.copy {
+        let told = writable(dir).map(|()| format!("copies can be kept in {}", dir.display()));
+        report.line("trail.copy", told);
+    }
+    for (key, words) in [
+        ("trail.command", &trail.command),
+        ("trail.stamp", &trail.stamp),
+    ] {
+        if let Some(program) = words.first() {
+            report.line(key, executable(program));
+        }
+    }
+}
+
+/// Tells whether files can be made in a folder; one that is not there yet is made in the nearest one above it.
+fn writable(dir: &Path) -> Result<(), String> {
+    let there = dir.ancestors().find(|dir| dir.exists());
+    let there = there.unwrap_or(Path::new("."));
+    let cannot = |why: &dyn Display| format!("{} cannot be written: {why}", there.display());
+    match there.is_dir() {
+        true => access(there, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| cannot(&error)),
+        false => Err(cannot(&"it is no folder")),
+    }
+}
+
+/// Finds a program as the operating system does.
+fn executable(program: &str) -> Result<String, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = match program.contains('/') {
+        true => vec![PathBuf::new()],
+        false => std::env::split_paths(&path).collect(),
+    };
+    let mut files = folders.iter().map(|folder| folder.join(program));
+    let found = files.find(|file| file.is_file() && access(file, Access::EXEC_OK).is_ok());
+    match found {
+        Some(file) => Ok(format!("{} can be run", file.display())),
+        None => Err(format!("{program}: no program that this user may run")),
+    }
+}
+
+async fn relays(report: &mut Report, config: &Config, offline: bool) {
     for relay in settings::relays(config) {
         let (host, port) = (relay.smtp.host.clone(), relay.smtp.port);
         let section = match relay.name.as_str() {
@@ -174,6 +225,7 @@ async fn relays(report: &mut Report, config: &Config) {
         };
         let verdict = match Relay::new(relay.smtp) {
             Err(error) => Err(error.to_string()),
+            Ok(_) if offline => continue,
             Ok(relay) => match relay.probe().await {
                 Ok(probe) => Ok(format!(
                     "answers; TLS {}, AUTH {}, PIPELINING {}",

@@ -13,6 +13,7 @@ mod keyring;
 mod message;
 mod open;
 mod partial;
+mod reload;
 mod restore;
 pub mod serve;
 mod settings;

@@ -2,14 +2,14 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
+pub use super::reload::Parts;
+use super::reload::on_signal;
 use super::settings::{outlets, relays, routes, settings};
 use super::{Exit, Source, open};
 use crate::background::copies::Copies;
@@ -59,7 +59,7 @@ pub(super) async fn command(source: Source, config: Config) -> anyhow::Result<Ex
         "confirmd {} serves",
         env!("CARGO_PKG_VERSION")
     );
-    tokio::spawn(reload_on_signal(source, service.parts(), reloads));
+    tokio::spawn(on_signal(source, service.parts(), reloads));
     tokio::spawn(lifecycle::watchdog(stop.clone()));
     lifecycle::notify_ready();
     let ended = service.run(&stop).await;
@@ -78,8 +78,7 @@ pub struct Service {
     /// The role that gives checkpoints to places outside.
     pub outlets: Arc<Outlets>,
     app: Arc<App>,
-    keys_dir: PathBuf,
-    public_url: String,
+    started: Arc<Config>,
     http: TcpListener,
     ops: TcpListener,
     limits: listen::Limits,
@@ -95,16 +94,6 @@ pub struct Listeners {
     pub http: TcpListener,
     /// For the operator.
     pub ops: TcpListener,
-}
-
-/// What a reload replaces.
-#[derive(Clone)]
-pub struct Parts {
-    flows: Arc<Flows>,
-    deliver: Arc<Deliver>,
-    app: Arc<App>,
-    keys_dir: PathBuf,
-    public_url: String,
 }
 
 impl Service {
@@ -171,8 +160,7 @@ impl Service {
             app: App::new(flows.clone(), pages, public_url, trusted, waiting),
             deliver: Arc::new(deliver),
             outlets: Arc::new(outlets),
-            keys_dir: config.keys.dir.clone(),
-            public_url: public_url.clone(),
+            started: Arc::new(config.clone()),
             http,
             ops,
             limits: listen::Limits {
@@ -211,8 +199,7 @@ impl Service {
             flows: self.flows.clone(),
             deliver: self.deliver.clone(),
             app: self.app.clone(),
-            keys_dir: self.keys_dir.clone(),
-            public_url: self.public_url.clone(),
+            started: self.started.clone(),
         }
     }
 
@@ -245,7 +232,12 @@ impl Service {
             mails: self.roles.deliver,
             events: self.roles.sequence,
         };
-        let waking = wake::run(flows.clone(), here, self.keys_dir, stop.soft());
+        let waking = wake::run(
+            flows.clone(),
+            here,
+            self.started.keys.dir.clone(),
+            stop.soft(),
+        );
         tasks.spawn("wake", endless(waking));
         tasks.spawn("fold", fold::run(flows.clone(), stop.soft()));
         tasks.spawn("space", endless(space::run(flows.clone(), stop.soft())));
@@ -268,53 +260,6 @@ impl Service {
         flows.pool.close().await;
         tracing::info!(?ended, "stopped");
         ended
-    }
-}
-
-impl Parts {
-    /// Puts other senders, lists, templates and link keys in force; everything else needs a restart.
-    ///
-    /// # Errors
-    /// What cannot come into force; then everything stays as it was.
-    pub async fn reload(&self, config: &Config) -> anyhow::Result<()> {
-        let flows = &self.flows;
-        let templates = templates(config)?;
-        let pages = Pages::prepare(templates.clone()).context("templates")?;
-        let order = routes(config);
-        if let Some(relay) = self.deliver.routes().lacking(&order) {
-            bail!("relays.{relay}: a relay that was added needs a restart");
-        }
-        let keys = keyring::open_existing(&flows.pool, &self.keys_dir).await?;
-        let in_force = register(&flows.pool, config.catalog(), flows.clock.now()).await?;
-        let composer = Composer::new(templates, &self.public_url);
-        self.deliver.set_composer(Arc::new(composer)).await?;
-        self.deliver.routes().set_order(order);
-        self.app.set_pages(pages);
-        if let Some(keys) = keys {
-            flows.set_keys(keys);
-        }
-        flows.set_in_force(in_force);
-        Ok(())
-    }
-}
-
-async fn reload_on_signal(source: Source, parts: Parts, mut reloads: watch::Receiver<()>) {
-    while reloads.changed().await.is_ok() {
-        lifecycle::notify_reloading();
-        let reloaded = match source.load() {
-            Ok(config) => parts.reload(&config).await,
-            Err(error) => Err(error),
-        };
-        match reloaded {
-            Ok(()) => tracing::info!("reloaded senders, lists, templates and link keys"),
-            Err(error) => {
-                tracing::error!(
-                    error = format!("{error:#}"),
-                    "not reloaded; what was in force stays"
-                );
-            }
-        }
-        lifecycle::notify_ready();
     }
 }
 

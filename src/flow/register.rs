@@ -10,6 +10,7 @@ use crate::domain::list::{Catalog, Change, Entry, ListId};
 use crate::domain::time::Timestamp;
 use crate::store::list::{Registered, Words};
 use crate::store::{self, Pool, Tx};
+use crate::telemetry::logs::field;
 
 /// Why a set of lists cannot come into force; the set before stays.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,16 @@ pub enum RegisterError {
         /// What is registered.
         registered: i64,
     },
+    /// Nothing is configured, and something is open.
+    #[error(
+        "lists: none is configured, and {open} are open here ({names}); was the file cut off, or is it another one?"
+    )]
+    Nothing {
+        /// How many are open.
+        open: usize,
+        /// Their names.
+        names: String,
+    },
     /// The database.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -73,20 +84,42 @@ pub async fn register(
             events.push(event);
         }
     }
-    for gone in registered.iter().filter(|r| catalog.list(&r.id).is_none()) {
-        if gone.closed_at.is_none() {
-            let closed = Registered {
-                closed_at: Some(now),
-                ..gone.clone()
-            };
-            tx.register_list(&closed).await?;
-            events.push(event(EventKind::ListClosed, gone, now));
-        }
+    let gone = left_out(&registered, &catalog);
+    for gone in &gone {
+        let closed = Registered {
+            closed_at: Some(now),
+            ..(*gone).clone()
+        };
+        tx.register_list(&closed).await?;
+        events.push(event(EventKind::ListClosed, gone, now));
     }
     tx.append(&events).await?;
     let in_force = load(&mut tx, catalog).await?;
     tx.commit().await?;
+    // To count takes a while where there is much: nobody has to wait for it.
+    for gone in gone {
+        let Closing {
+            list,
+            subscriptions,
+            signups,
+        } = closing(&mut pool.read().await?, gone).await?;
+        tracing::warn!(
+            { field::LIST } = %list,
+            subscriptions,
+            signups,
+            "a list is no longer configured: it is closed"
+        );
+    }
     Ok(in_force)
+}
+
+/// What else happens when a set of lists comes into force.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// The material changes.
+    pub material: Vec<Material>,
+    /// The lists that are closed.
+    pub closing: Vec<Closing>,
 }
 
 /// A material change that has not come into force yet.
@@ -98,26 +131,63 @@ pub struct Material {
     pub subscriptions: i64,
 }
 
+/// A list that is no longer configured.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// Which.
+    pub list: ListId,
+    /// Subscriptions that could be mailed.
+    pub subscriptions: i64,
+    /// Signups that nobody has decided yet.
+    pub signups: i64,
+}
+
 /// Compares the configured lists with those registered, writing nothing.
 ///
 /// # Errors
 /// See [`RegisterError`].
-pub async fn check(pool: &Pool, catalog: &Catalog) -> Result<Vec<Material>, RegisterError> {
+pub async fn check(pool: &Pool, catalog: &Catalog) -> Result<Effects, RegisterError> {
     let mut tx = pool.read().await?;
-    let mut changes = Vec::new();
-    for old in tx.registered_lists().await? {
+    let mut effects = Effects::default();
+    let registered = tx.registered_lists().await?;
+    let gone = left_out(&registered, catalog);
+    if catalog.lists().next().is_none() && !gone.is_empty() {
+        let names: Vec<_> = gone.iter().map(|gone| gone.id.as_str()).collect();
+        return Err(RegisterError::Nothing {
+            open: gone.len(),
+            names: names.join(", "),
+        });
+    }
+    for gone in gone {
+        effects.closing.push(closing(&mut tx, gone).await?);
+    }
+    for old in &registered {
         let Some(entry) = catalog.list(&old.id) else {
             continue;
         };
-        let material = compare(entry, &old)?;
+        let material = compare(entry, old)?;
         if material > old.material {
-            changes.push(Material {
+            effects.material.push(Material {
                 subscriptions: tx.eligible_before(&old.id, material).await?,
-                list: old.id,
+                list: old.id.clone(),
             });
         }
     }
-    Ok(changes)
+    Ok(effects)
+}
+
+/// Finds the open lists that are not configured.
+fn left_out<'r>(registered: &'r [Registered], catalog: &Catalog) -> Vec<&'r Registered> {
+    let open = registered.iter().filter(|r| r.closed_at.is_none());
+    open.filter(|r| catalog.list(&r.id).is_none()).collect()
+}
+
+async fn closing(tx: &mut Tx, gone: &Registered) -> Result<Closing, store::Error> {
+    Ok(Closing {
+        list: gone.id.clone(),
+        subscriptions: tx.eligible_before(&gone.id, i64::MAX).await?,
+        signups: tx.open_signups(&gone.id).await?,
+    })
 }
 
 async fn one(

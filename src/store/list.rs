@@ -94,6 +94,16 @@ impl Tx {
         Ok(())
     }
 
+    /// Counts the signups that still ask for a list.
+    pub async fn open_signups(&mut self, list: &ListId) -> Result<i64, Error> {
+        const SQL: &str = "select count(*) from signup_list where list = $1 and state = 'open'";
+        let (count,): (i64,) = on!(self, |conn| sqlx::query_as(SQL)
+            .bind(list.as_str())
+            .fetch_one(conn)
+            .await?);
+        Ok(count)
+    }
+
     /// Keeps facts by hash; those already kept stay.
     pub async fn keep_facts(&mut self, facts: &Facts, at: Timestamp) -> Result<Hash, Error> {
         const SQL: &str = "insert into facts (hash, body, kept_at) values ($1, $2, $3) on conflict (hash) do nothing";

@@ -34,7 +34,7 @@ both!(check_says_what_is_in_order_and_what_is_not, |db| {
     let words: Vec<_> = ["configuration", "templates"]
         .into_iter()
         .chain(disk)
-        .chain(["database", "keys", "trail", "lists", "smtp"])
+        .chain(["database", "keys", "trail", "lists", "trail.copy", "smtp"])
         .collect();
     let lines: Vec<_> = check.stdout.lines().collect();
     assert_eq!(lines.len(), words.len(), "{}", check.stdout);
@@ -45,7 +45,7 @@ both!(check_says_what_is_in_order_and_what_is_not, |db| {
         Db::Sqlite => "journal_mode wal, synchronous 2",
         Db::Postgres => "fsync on, synchronous_commit on",
     };
-    let database = lines[words.len() - 5];
+    let database = lines[words.len() - 6];
     assert!(database.contains(durable), "{database}");
 
     // The relay refuses, then is gone.
@@ -87,6 +87,36 @@ both!(check_says_what_is_in_order_and_what_is_not, |db| {
     );
     assert_eq!(daemon.ops("/readyz").await.status, 200);
 });
+
+#[tokio::test]
+async fn check_looks_at_what_goes_outside_and_at_every_certificate() {
+    let peer = Peer::start().await;
+    let trail =
+        "[trail]\ncopy = \"confirmd.toml\"\ncommand = [\"/nowhere/tell\"]\nstamp = [\"sh\"]\n";
+    let home = Home::new(Db::Sqlite, peer.addr(), trail);
+    let check = home.run(&["check"]).await;
+    assert_eq!(check.code, Some(1), "{}", check.stdout);
+    for line in [
+        "BAD  trail.copy     confirmd.toml cannot be written: it is no folder",
+        "BAD  trail.command  /nowhere/tell: no program",
+        "ok   trail.stamp    /",
+    ] {
+        assert!(check.stdout.contains(line), "{line}: {}", check.stdout);
+    }
+    // Nobody may be kept from leaving by a place that is away.
+    let check = home.run(&["check", "--offline"]).await;
+    assert_eq!(check.code, Some(0), "{}", check.stdout);
+    assert!(!check.stdout.contains("trail."), "{}", check.stdout);
+    // What the next start would refuse.
+    home.write(
+        crate::support::app::LISTS,
+        "[smtp]\nca_file = \"confirmd.toml\"\n",
+    );
+    let check = home.run(&["check", "--offline"]).await;
+    assert_eq!(check.code, Some(1), "{}", check.stdout);
+    assert!(check.stdout.contains("BAD  smtp"), "{}", check.stdout);
+    assert_eq!(home.run(&["serve"]).await.code, Some(2));
+}
 
 both!(api_keys_are_made_listed_and_revoked, |db| {
     let peer = Peer::start().await;

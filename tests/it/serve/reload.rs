@@ -122,7 +122,42 @@ both!(lists_come_into_force_and_go, |db| {
     let end = revised.find("[lists.tips]").expect("the next list");
     let without = format!("{}{}", &revised[..start], &revised[end..]);
     home.write(&without, QUICK);
+    let looked = home.run(&["check", "--offline"]).await;
+    let says = "; closes offers (1 subscriptions, 3 open signups)";
+    assert!(
+        looked.code == Some(0) && looked.stdout.contains(says),
+        "{}",
+        looked.stdout
+    );
+    // A file that was cut off closes nothing.
+    home.write("", QUICK);
+    let says = "lists: none is configured, and 4 are open here (extra, offers, tips, weekly)";
+    let looked = home.run(&["check", "--offline"]).await;
+    assert!(
+        looked.code == Some(1) && looked.stdout.contains(says),
+        "{}",
+        looked.stdout
+    );
+    let said = reload(&mut daemon, REFUSED).await;
+    assert!(
+        said["error"].as_str().is_some_and(|e| e.contains(says)),
+        "{said}"
+    );
+    assert!(titles(&daemon, &key).await.contains("Bargains"));
+    home.write(&without, QUICK);
     reload(&mut daemon, RELOADED).await;
+    let closed = daemon
+        .message("a list is no longer configured: it is closed")
+        .await;
+    assert_eq!(
+        (
+            &closed["level"],
+            &closed["list"],
+            &closed["subscriptions"],
+            &closed["signups"]
+        ),
+        (&"WARN".into(), &"offers".into(), &1.into(), &3.into())
+    );
     assert!(!titles(&daemon, &key).await.contains("Bargains"));
     assert_eq!(
         daemon
@@ -165,6 +200,33 @@ both!(lists_come_into_force_and_go, |db| {
     daemon.term();
     assert_eq!(daemon.wait().await.code(), Some(0));
     assert_eq!(home.run(&["check", "--offline"]).await.code, Some(0));
+});
+
+both!(what_the_next_start_would_refuse_is_not_reloaded, |db| {
+    let peer = Peer::start().await;
+    let at =
+        |host: &str| format!("[server]\npublic_url = \"https://{host}.acme.example\"\n{QUICK}");
+    let mut home = Home::new(db, peer.addr(), &at("lists"));
+    home.unset("SERVER__PUBLIC_URL");
+    // Its stop signs the trail under this name.
+    home.first_start().await;
+    let mut daemon = home.start().await;
+    home.write(LISTS, &at("signup"));
+    let said = reload(&mut daemon, REFUSED).await;
+    let says = "origin = \"lists.acme.example/confirmd\"";
+    assert!(
+        said["error"].as_str().is_some_and(|e| e.contains(says)),
+        "{said}"
+    );
+    // With the old name it may come, and is told to wait.
+    home.write(LISTS, &format!("[trail]\n{says}\n{}", at("signup")));
+    reload(&mut daemon, RELOADED).await;
+    let waits = daemon.message("changed, and needs a restart").await;
+    assert_eq!(
+        (&waits["level"], &waits["sections"]),
+        // The name in EHLO follows the address.
+        (&"WARN".into(), &"server, smtp, trail".into())
+    );
 });
 
 both!(link_keys_are_rotated_without_a_restart, |db| {
