@@ -1,7 +1,7 @@
 //! Log lines on standard error, for people (`text`) or programs (`json`); times in UTC.
 
 use tracing::Subscriber;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
@@ -70,12 +70,20 @@ pub enum Format {
     Json,
 }
 
+/// The target of the lines that hand checkpoints out: where standard error goes, each signed one is kept.
+pub const CHECKPOINT: &str = "confirmd::checkpoint";
+
 /// The text is not a filter of levels by target.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not a filter.
     #[error("{0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// A word that would name a target which nobody has.
+    #[error(
+        "{0:?} is no level (off, error, warn, info, debug, trace), and nothing of confirmd is called so"
+    )]
+    Word(String),
     /// Logs were set up before.
     #[error("logs were set up before")]
     Twice(#[from] tracing::dispatcher::SetGlobalDefaultError),
@@ -125,13 +133,25 @@ pub fn check(filter: &str) -> Result<(), Error> {
     parse(filter).map(drop)
 }
 
-/// SQL statements and what HTTP and SMTP libraries say of single bytes appear only where the filter names them.
+/// SQL statements and what HTTP and SMTP libraries say of single bytes appear only where the filter names them; checkpoints,
+/// unless it does.
 fn parse(filter: &str) -> Result<Targets, Error> {
-    const QUIET: [(&str, &str); 2] = [
+    const BY_NAME: [(&str, &str); 3] = [
         ("sqlx", "sqlx=warn,sqlx::query=off,"),
         ("hyper", "hyper=warn,"),
+        (CHECKPOINT, "confirmd::checkpoint=info,"),
     ];
-    let unnamed = QUIET.iter().filter(|(target, _)| !filter.contains(target));
+    // A mistyped level is a target with all that it says.
+    let words = filter.split(',').map(str::trim);
+    for word in words.filter(|word| !word.is_empty() && !word.contains('=')) {
+        let ours = ["confirmd", "sqlx", "hyper"];
+        if word.parse::<LevelFilter>().is_err() && !ours.iter().any(|t| word.starts_with(t)) {
+            return Err(Error::Word(word.to_owned()));
+        }
+    }
+    let unnamed = BY_NAME
+        .iter()
+        .filter(|(target, _)| !filter.contains(target));
     let quiet: String = unnamed.map(|(_, levels)| *levels).collect();
     // Of two levels for one target the later holds.
     let all = format!("info,{quiet}{filter}");
@@ -203,6 +223,7 @@ mod tests {
         }
         assert!(written(Format::Text, "info,sqlx::query=debug").contains("select 1"));
         assert!(check("info,confirmd=chatty").is_err());
+        assert!(check("inof").is_err() && check("warn, confirmd::smtp").is_ok());
         assert!(written(Format::Text, "").contains("confirmed"));
     }
 }

@@ -570,6 +570,15 @@ both!(a_place_that_hangs_delays_no_other, |db| {
         .expect("no panic");
 });
 
+/// Standard error is a place outside as good as any: what it takes is not for a level to say.
+#[tokio::test]
+async fn a_checkpoint_is_a_log_line_at_every_level() {
+    let settings = "[log]\nfilter = \"warn,confirmd::cli=info\"\n";
+    let home = Home::new(Db::Sqlite, ([127, 0, 0, 1], 9).into(), settings);
+    let mut daemon = home.start().await;
+    assert!(daemon.message("checkpoint").await["note"].is_string());
+}
+
 #[tokio::test]
 async fn a_program_is_told_the_note_and_none_of_our_settings() {
     let relay = ([127, 0, 0, 1], 9).into();

@@ -24,7 +24,7 @@ use crate::flow::Flows;
 use crate::smtp::SettingsError;
 use crate::store::Error;
 use crate::store::trail::Kept;
-use crate::telemetry::logs::field;
+use crate::telemetry::logs::{CHECKPOINT, field};
 
 const POLL: Duration = Duration::from_secs(5);
 const DAY: i64 = 24 * 3600;
@@ -207,7 +207,7 @@ impl Outlets {
                 let Kept {
                     size, epoch, note, ..
                 } = kept;
-                tracing::info!(size, epoch, note, "checkpoint");
+                tracing::info!(target: CHECKPOINT, size, epoch, note, "checkpoint");
             }
             Place::Command(words) => program::tell(words, &kept.note).await?,
             Place::Endpoint(endpoint) => endpoint.post(&kept.note).await?,

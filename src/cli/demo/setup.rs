@@ -154,7 +154,7 @@ dir = {keys}
 # One trail, whichever port it is started on.
 origin = "127.0.0.1-8026/confirmd"
 [log]
-filter = "warn"
+filter = "warn,confirmd::checkpoint=warn"
 [limits]
 # A demo is tried again and again. The defaults are 10 minutes, and 3, 6 and 10 mails.
 per_list = "30 s"

@@ -46,6 +46,7 @@ async fn a_slip_in_the_configuration_is_named_with_its_remedy() {
         ("[lists.weekly]\nsender = \"acne\"", &["confirmd.toml:"]),
         ("[limits]\nhold = \"soon\"", &["limits.hold", "soon"]),
         ("[log]\nfilter = \"info,confirmd=chatty\"", &["log.filter"]),
+        ("[log]\nfilter = \"inof\"", &["log.filter", "inof"]),
         (
             "[templates]\ndir = \"/nowhere/at/all\"",
             &["templates", "/nowhere/at/all"],
@@ -265,8 +266,8 @@ async fn a_database_that_is_gone_is_not_a_new_installation() {
     refuses(&home, &[".key is there", "confirmd restore"]).await;
 }
 
-#[tokio::test]
 /// As with a mistyped address: tables or keys there are in somebody's way, and say that all is well.
+#[tokio::test]
 async fn commands_change_nothing_where_nobody_served() {
     let home = Home::new(Db::Postgres, nowhere(), "");
     let looked = home.run(&["check", "--offline"]).await;
