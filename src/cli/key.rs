@@ -41,9 +41,9 @@ pub enum Command {
 pub enum ScopeName {
     /// Signups and lists
     Signup,
-    /// Lookup, eligibility, links, streams, events, consent records
+    /// Consent records; more is to come
     Read,
-    /// Consents, unsubscribes, reports, erasure, imports
+    /// Nothing yet
     Manage,
 }
 

@@ -25,7 +25,7 @@ pub enum Command {
         #[arg(long = "for", value_enum, default_value_t = Signs::Links)]
         signs: Signs,
     },
-    /// Lets a key sign; what the one before signed stays valid. Refused while a running daemon lacks it
+    /// Lets a key sign; what the one before signed stays valid. On PostgreSQL refused while a running daemon lacks it
     Activate {
         /// The id that `confirmd keyring list` shows
         id: String,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::audit::{Shown, print_report};
+use super::audit::{Shown, print_report, said};
 use super::open::{self, CopyLost};
 use super::partial::{Partial, move_aside, part_of};
 use super::{Exit, Format};
@@ -47,7 +47,7 @@ pub struct Args {
     #[command(flatten)]
     lost: CopyLost,
     /// What happened; it stands in the trail for good, so name no person
-    #[arg(long, default_value = "a backup was restored")]
+    #[arg(long, default_value = "a backup was restored", value_parser = said)]
     reason: String,
 }
 
@@ -141,11 +141,12 @@ async fn in_place(args: &Args, config: &Config) -> anyhow::Result<Exit> {
             false => Ok(Exit::No),
         }
     };
+    let done = done.await;
     pool.close().await;
     done
 }
 
-/// Tells whether nothing ever happened in a database, as after a first start that was cut off.
+/// Tells whether a database that is in the way holds nothing, as after a first start that was cut off.
 async fn is_unused(location: &Location) -> bool {
     let pool = match connect::open(location, 1).await {
         Ok(pool) => pool,
@@ -179,7 +180,7 @@ async fn is_whole(pool: &Pool, config: &Config) -> anyhow::Result<bool> {
 async fn begin(args: &Args, pool: &Pool, config: &Config) -> anyhow::Result<Exit> {
     let signed = open::newest_epoch(pool, config, args.lost).await?;
     let now = Clock::System.now();
-    let window = epoch::begin(pool, args.reason.trim(), signed, now).await?;
+    let window = epoch::begin(pool, &args.reason, signed, now).await?;
     errln!("epoch {} begins after event {}", window.epoch, window.size);
     if args.replay.is_some() {
         return catch_up(args, pool, config).await;

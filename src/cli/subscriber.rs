@@ -108,8 +108,8 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
                 trail: open::origin(&pool, config).await?,
                 keys: Arc::new(keys),
             };
-            let (address, list, now) = (read(&address)?, list.as_ref(), Clock::System.now());
-            let records = hand_out(&pool, sender, &address, list, &installation, now);
+            let (address, now) = (read(&address)?, Clock::System.now());
+            let records = hand_out(&pool, sender, &address, list.as_ref(), &installation, now);
             match (records.await?, format) {
                 (Some(records), RecordFormat::Json) => {
                     outln!("{}", serde_json::to_string_pretty(&records)?);
@@ -118,7 +118,13 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<Exit> {
                     let page = render_record(&templates, &records, locale.as_ref(), now);
                     outln!("{}", page.map_err(anyhow::Error::msg)?);
                 }
-                (None, _) => exit = unknown(sender),
+                (None, _) => match list {
+                    Some(list) => {
+                        errln!("nothing is known of this address at {sender} for a list {list}");
+                        exit = Exit::No;
+                    }
+                    None => exit = unknown(sender),
+                },
             }
         }
         Command::Erase { addresses, .. } => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::kinds::{is_loopback_name, list, number, one_of, path, span, switch, text, words};
 use super::read::{Table, fault, one_line};
@@ -155,6 +155,13 @@ impl Place {
         }
         let username = table.get("username", words);
         let password = password(table);
+        if password
+            .as_ref()
+            .is_some_and(|p| p.expose_secret().is_empty())
+        {
+            let remedy = "write the password, or leave it out with the username";
+            table.fault("password", "is empty", remedy);
+        }
         if username.is_some() != password.is_some() {
             let (lacking, other) = match username {
                 Some(_) => ("password", "username"),

@@ -103,7 +103,7 @@ impl Config {
 fn read(notes: &Notes, root: Value, env: &BTreeMap<String, String>) -> Option<Config> {
     let mut root = Table::open(notes, "", Some(root));
     let server = Server::read(root.table("server"));
-    let ops = Ops::read(root.table("ops"));
+    let ops = Ops::read(root.table("ops"), server.as_ref());
     let database = Database::read(root.table("database"), env);
     let smtp = Smtp::read(root.table("smtp"), server.as_ref());
     let relays = mail::relays(&mut root, smtp.as_ref());

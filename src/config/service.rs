@@ -92,11 +92,23 @@ pub struct Ops {
 }
 
 impl Ops {
-    pub(super) fn read(mut table: Table) -> Option<Self> {
+    pub(super) fn read(mut table: Table, server: Option<&Server>) -> Option<Self> {
         let socket = table.get("listen", listen);
+        if let (Some(ours), Some(server)) = (socket, server)
+            && overlap(ours, server.listen)
+        {
+            let problem = format!("is taken by server.listen, {}", server.listen);
+            table.fault("listen", &problem, "write another port");
+        }
         table.finish();
         Some(Self { listen: socket? })
     }
+}
+
+/// Tells whether two listeners would be in each other's way; port 0 is any that is free.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let all = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || all)
 }
 
 /// `[keys]`: the folder of cryptographic keys.

@@ -452,6 +452,8 @@ both!(
         daemon.message("the trail needs you").await;
         let refused = home.run(&["audit", "epoch"]).await;
         assert_eq!(refused.code, Some(2), "a reason is needed");
+        let refused = home.run(&["audit", "epoch", "--reason", " "]).await;
+        assert_eq!(refused.code, Some(2), "a reason says something");
         let declared = home
             .run(&[
                 "audit",

@@ -118,6 +118,16 @@ fn every_mistake_is_told_with_its_key_and_its_remedy() {
             "confirmd.toml:8: is no TOML: duplicate key; correct this line",
         ),
         (
+            "listen = \"127.0.0.1:9191\"",
+            "listen = \"127.0.0.1:8080\"",
+            "ops.listen: is taken by server.listen, 127.0.0.1:8080; write another port",
+        ),
+        (
+            "port = 25",
+            "port = 25\nusername = \"confirmd\"\npassword = \"\"",
+            "smtp.password: is empty; write the password, or leave it out with the username",
+        ),
+        (
             "port = 25",
             "port = \"25\"",
             "smtp.port: is a text (in confirmd.toml); write a whole number from 1 to 65535, without quotes",

@@ -330,6 +330,25 @@ async fn the_whole_journey_works_in_a_browser_without_javascript_and_goes_on_aft
 }
 
 #[test]
+fn a_demo_that_runs_keeps_its_configuration() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let demo = Demo::start(folder.path());
+    let file = folder.path().join("confirmd.toml");
+    let kept = std::fs::read_to_string(&file).expect("a configuration");
+    let at = "127.0.0.1:0";
+    let second = Command::new(env!("CARGO_BIN_EXE_confirmd"))
+        .args(["demo", "--listen", at, "--http", at, "--dir"])
+        .arg(folder.path())
+        .output();
+    let second = second.expect("the program starts");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(2), "{said}");
+    assert!(said.contains("in use"), "{said}");
+    assert_eq!(std::fs::read_to_string(&file).expect("still there"), kept);
+    assert_eq!(demo.interrupt(), "exit 0");
+}
+
+#[test]
 fn a_port_that_is_taken_is_named_with_the_option_that_chooses_another() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().expect("bound").to_string();

@@ -32,7 +32,7 @@ pub enum Command {
     /// were done again (`confirmd restore --replay`), or when the window is accepted.
     Epoch {
         /// What happened; it stands in the trail for good, so name no person
-        #[arg(long, required_unless_present = "accept_window")]
+        #[arg(long, required_unless_present = "accept_window", value_parser = said)]
         reason: Option<String>,
         /// Goes on without knowing who left in this time, which `confirmd stats` shows: every consent from before its end
         /// lapses, and so does every link of a signup from before. Who signs up and confirms after it is eligible; nobody
@@ -42,6 +42,14 @@ pub enum Command {
         #[command(flatten)]
         lost: CopyLost,
     },
+}
+
+/// Reads words that say something.
+pub fn said(text: &str) -> Result<String, &'static str> {
+    match text.trim() {
+        "" => Err("is blank; say what happened"),
+        said => Ok(said.to_owned()),
+    }
 }
 
 /// Runs the command.
@@ -71,7 +79,7 @@ pub async fn run(command: Command, source: &Source) -> anyhow::Result<Exit> {
             let signed = open::newest_epoch(&pool, &config, lost).await?;
             let reason = reason.unwrap_or_default();
             let now = Clock::System.now();
-            let window = epoch::begin(&pool, reason.trim(), signed, now).await?;
+            let window = epoch::begin(&pool, &reason, signed, now).await?;
             errln!(
                 "epoch {} begins after event {}; running daemons go on with it within a second, and checkpoints carry a new name: give auditors the keys of /.well-known/confirmd again",
                 window.epoch,

@@ -77,6 +77,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     };
     let service = service?;
+    folder.keep_config()?;
     let mailbox = Arc::new(Mailbox::open(&folder.mails()).context("the folder of mails")?);
     let origin = format!("http://{}", places.page);
     let demo = Demo {

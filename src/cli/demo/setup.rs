@@ -62,11 +62,11 @@ impl Folder {
         self.path.join("confirmd.toml")
     }
 
-    /// Writes the configuration, so that commands can be tried on the demo with `--config`, and loads it.
+    /// Writes a configuration beside the one that is there, and loads it: another demo may be running on the folder.
     ///
     /// The environment has no say here but in the log: a real installation's variables must not reach the demo.
     pub fn config(&self, places: Places) -> anyhow::Result<Config> {
-        let file = self.config_file();
+        let file = self.new_config_file();
         let text = text(&self.path, places)?;
         std::fs::write(&file, text).with_context(|| file.display().to_string())?;
         let of_logs = ["CONFIRMD_LOG__FILTER", "CONFIRMD_LOG__FORMAT"];
@@ -74,6 +74,17 @@ impl Folder {
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
         Ok(Config::load(Some(&file), env)?)
+    }
+
+    /// Puts that configuration in its place, so that commands can be tried on the demo with `--config`.
+    pub fn keep_config(&self) -> anyhow::Result<()> {
+        let file = self.config_file();
+        let kept = std::fs::rename(self.new_config_file(), &file);
+        kept.with_context(|| file.display().to_string())
+    }
+
+    fn new_config_file(&self) -> PathBuf {
+        self.path.join("confirmd.toml.new")
     }
 
     /// Returns the API key of the demo's backend; makes it where there is none that opens anything.

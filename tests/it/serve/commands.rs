@@ -282,6 +282,19 @@ both!(
                 1,
                 "nothing is known",
             ),
+            (
+                &[
+                    "subscriber",
+                    "proof",
+                    "anna@example.org",
+                    "--sender",
+                    "acme",
+                    "--list",
+                    "nope",
+                ],
+                1,
+                "for a list nope",
+            ),
             (&["subscriber", "show", "anna@example.org"], 2, "--sender"),
             (
                 &[
