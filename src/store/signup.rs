@@ -288,9 +288,7 @@ impl Tx {
         &mut self,
         ids: &[SignupId],
     ) -> Result<BTreeMap<SignupId, Vec<Asked>>, Error> {
-        const SQL: &str =
-            "select signup.id, l.list, l.state, signup.expires_at, l.counter, n.counter,
-              n.state, n.revision, a.ledger
+        const SQL: &str = "select signup.id, l.list, l.state, signup.expires_at, l.counter, n.counter, n.state, n.revision, a.ledger
             from {set} join signup on signup.id = s.id
             join signup_list l on l.signup = signup.id
             left join subscription n on n.subscriber = signup.subscriber and n.list = l.list
