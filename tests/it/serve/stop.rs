@@ -106,7 +106,10 @@ async fn a_stop_during_the_start_ends_it() {
     migrating.unlock().expect("it is ours");
     home.first_start().await;
     migrating.lock().expect("nobody has it");
+    // Who only compares the schema waits for nobody.
     let done = home.run(&["key", "list"]).await;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let done = home.run(&["serve"]).await;
     assert_eq!(done.code, Some(2), "{}", done.stderr);
     assert!(
         done.stderr.contains("confirmd.db.migrate"),
