@@ -170,6 +170,12 @@ insert into trail_head (one, size, epoch) values (1, 0, 1);
 create view numbered_event as select * from event where seq is not null;
 create view unnumbered_event as select * from event where seq is null;
 
+-- Until when the clock has gone on evenly, as far as the sweep saw: what time ends, ends only while it does.
+create table clock (
+    one        bigint primary key check (one = 1),
+    at         timestamptz not null
+);
+
 -- What a restored database has lost: the events of another time after so many. While one is open, nobody is eligible.
 create table lost_window (
     epoch      bigint primary key,           -- that began with it

@@ -157,6 +157,12 @@ create view numbered_event as
 create view unnumbered_event as
     select null as seq, * from event where ord > (select size from trail_head where one = 1);
 
+-- Until when the clock has gone on evenly, as far as the sweep saw: what time ends, ends only while it does.
+create table clock (
+    one        integer primary key check (one = 1),
+    at         integer not null
+) strict;
+
 -- What a restored database has lost: the events of another time after so many. While one is open, nobody is eligible.
 create table lost_window (
     epoch      integer primary key,          -- that began with it

@@ -6,6 +6,7 @@ mod out;
 mod audit;
 mod backup;
 mod check;
+mod clock;
 mod demo;
 mod events;
 mod key;
@@ -95,6 +96,9 @@ enum Command {
     /// Shows the mails that are set aside, and queues them again
     #[command(subcommand)]
     Message(message::Command),
+    /// Believes a clock that has jumped
+    #[command(subcommand)]
+    Clock(clock::Command),
     /// Says how much there is and what waits
     Stats(stats::Stats),
     /// Shows and changes the keys that sign links and checkpoints
@@ -168,6 +172,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Subscriber(command) => subscriber::run(command, &source.load()?).await,
         Command::Events(command) => events::run(command, &source.load()?).await,
         Command::Message(command) => message::run(command, &source.load()?).await,
+        Command::Clock(command) => clock::run(command, &source.load()?).await,
         Command::Stats(args) => stats::run(args, &source.load()?).await,
         Command::Audit(command) => audit::run(command, &source).await,
         Command::Keyring(command) => keyring::run(command, &source.load()?).await,

@@ -278,7 +278,7 @@ async fn watch_database(flows: Arc<Flows>, stop: Stop) -> Result<(), &'static st
     }
 }
 
-async fn ready(flows: Arc<Flows>, stop: Stop) -> Result<(), String> {
+async fn ready(flows: Arc<Flows>, stop: Stop) -> Result<&'static str, String> {
     if stop.is_soft() {
         return Err("stopping".to_owned());
     }
@@ -289,11 +289,16 @@ async fn ready(flows: Arc<Flows>, stop: Stop) -> Result<(), String> {
         let mut tx = flows.pool.begin().await?;
         tx.lock_registers().await
     };
-    writable.await.map_err(|error: store::Error| {
+    let written = writable.await.map_err(|error: store::Error| {
         if error.is_fatal() {
             flows.broken.notify_one();
         }
         error.to_string()
+    });
+    // People are served all the same.
+    written.map(|()| match flows.seen.has_jumped() {
+        true => "the clock has jumped ahead: nothing expires; see confirmd clock accept",
+        false => "",
     })
 }
 

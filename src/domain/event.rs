@@ -67,6 +67,8 @@ named! {
         ListChanged = "list.changed",
         /// A list was taken out of the configuration.
         ListClosed = "list.closed",
+        /// The operator believed a clock that had jumped.
+        ClockAccepted = "clock.accepted",
         /// The trail begins a new epoch.
         TrailEpoch = "trail.epoch",
     }

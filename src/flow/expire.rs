@@ -5,17 +5,17 @@ use super::work::Work;
 use crate::domain::event::EventKind;
 use crate::domain::list::ListId;
 use crate::domain::signup::ListState;
+use crate::domain::time::Timestamp;
 use crate::store::Error;
 
 /// Signups that one transaction expires.
 const BATCH: i64 = 500;
 
-/// Expires signups, at most one batch, and returns how many.
+/// Expires signups whose links ended before a time, at most one batch, and returns how many.
 ///
 /// # Errors
 /// When the database refuses; then none has expired.
-pub async fn expire(flows: &Flows) -> Result<usize, Error> {
-    let now = flows.clock.now();
+pub async fn expire(flows: &Flows, now: Timestamp) -> Result<usize, Error> {
     let ids = flows.pool.read().await?.expired_signups(now, BATCH).await?;
     if ids.is_empty() {
         return Ok(0);

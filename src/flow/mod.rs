@@ -20,6 +20,7 @@ pub mod export;
 pub mod gate;
 mod happened;
 pub mod job;
+pub mod jump;
 mod key_file;
 pub mod keyring;
 pub mod lease;
@@ -145,6 +146,8 @@ pub struct Flows {
     pub space: Space,
     /// Whether SQLite's write-ahead log may still hold what was erased from the file.
     pub traces: AtomicBool,
+    /// What was seen of the clock.
+    pub seen: jump::Seen,
     keys: RwLock<Arc<Keys>>,
     in_force: RwLock<Arc<InForce>>,
     facts: RwLock<HashMap<Hash, Arc<Facts>>>,
@@ -226,6 +229,7 @@ impl Flows {
             space,
             // A process before this one may have erased something.
             traces: AtomicBool::new(true),
+            seen: jump::Seen::default(),
             keys: RwLock::new(Arc::new(keys)),
             in_force: RwLock::new(Arc::new(in_force)),
         }

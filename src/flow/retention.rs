@@ -5,17 +5,17 @@ use std::sync::atomic::Ordering;
 use super::Flows;
 use crate::domain::event::EventKind;
 use crate::domain::evidence::Part;
+use crate::domain::time::Timestamp;
 use crate::store::Error;
 
 /// Parts that one transaction erases.
 const BATCH: i64 = 500;
 
-/// Erases network facts that were kept long enough, at most one batch, and returns how many.
+/// Erases network facts that were kept long enough at a time, at most one batch, and returns how many.
 ///
 /// # Errors
 /// When the database refuses; then none was erased.
-pub async fn erase_network(flows: &Flows) -> Result<usize, Error> {
-    let now = flows.clock.now();
+pub async fn erase_network(flows: &Flows, now: Timestamp) -> Result<usize, Error> {
     let before = now - flows.settings.keep_network;
     if !flows.pool.read().await?.has_network(before).await? {
         return Ok(0);

@@ -17,15 +17,17 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Builds `/livez`, `/readyz` and `/metrics`.
 ///
-/// `ready` says why the process should get no requests, in words without addresses; it is asked at each probe.
+/// `ready` says why the process should get no requests, or what else somebody should look at, in words without addresses; it
+/// is asked at each probe.
 pub fn router<F, R>(metrics: Arc<Metrics>, ready: F) -> Router
 where
     F: Fn() -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = Result<(), String>> + Send + 'static,
+    R: Future<Output = Result<&'static str, String>> + Send + 'static,
 {
     let readiness = move || async move {
         let reason = match timeout(PATIENCE, ready()).await {
-            Ok(Ok(())) => return plain(StatusCode::OK, "ready\n".to_owned()),
+            Ok(Ok("")) => return plain(StatusCode::OK, "ready\n".to_owned()),
+            Ok(Ok(but)) => return plain(StatusCode::OK, format!("ready\n{but}\n")),
             Ok(Err(reason)) => reason,
             Err(_) => format!("no answer in {} seconds", PATIENCE.as_secs()),
         };

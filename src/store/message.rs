@@ -172,16 +172,7 @@ impl Tx {
     /// Returns the time by which leases are judged: of all replicas one clock, the server's; the only process's own, which no
     /// step of the machine's clock may move, is `steady`.
     pub async fn lease_clock(&mut self, steady: Timestamp) -> Result<Timestamp, Error> {
-        Ok(match self {
-            Tx::Sqlite(_) => steady,
-            Tx::Postgres(tx) => {
-                let query = sqlx::query_as("select clock_timestamp()");
-                let (now,) = tx
-                    .ask(async |conn| Ok(query.fetch_one(conn).await?))
-                    .await?;
-                now
-            }
-        })
+        Ok(self.server_clock().await?.unwrap_or(steady))
     }
 
     /// Locks the mailboxes of mails that answer signups, in the order of their keys, and returns all that deciding about

@@ -11,6 +11,7 @@
 pub mod address;
 pub mod api_key;
 pub mod audit;
+pub mod clock;
 pub mod connect;
 pub mod copy;
 pub mod disk;

@@ -170,9 +170,8 @@ pub const HOWS: [&str; 11] = [
 pub fn event_key(kind: EventKind) -> String {
     use EventKind::*;
     match kind {
-        KeyCreated | KeyRevoked | KeyringChanged | ListChanged | ListClosed | TrailEpoch => {
-            "other".to_owned()
-        }
+        KeyCreated | KeyRevoked | KeyringChanged | ListChanged | ListClosed | ClockAccepted
+        | TrailEpoch => "other".to_owned(),
         about => about.as_str().replace('.', "_"),
     }
 }

@@ -17,6 +17,7 @@ mod erasure;
 mod habits;
 mod interop;
 mod journey;
+mod jump;
 mod kill;
 mod late;
 mod limits;

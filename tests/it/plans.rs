@@ -237,6 +237,7 @@ fn scans(plan: &[String]) -> Vec<String> {
         "facts",
         "list",
         "trail_head",
+        "clock",
         "CONSTANT",
     ];
     let reads_all = |step: &&String| {

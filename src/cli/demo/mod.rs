@@ -25,6 +25,7 @@ use self::web::Demo;
 use super::Exit;
 use super::serve::{Listeners, Service};
 use crate::clock::Clock;
+use crate::flow::jump::accept;
 use crate::http::listen;
 use crate::lifecycle::{self, Ended, Stop, Tasks};
 use crate::telemetry::logs;
@@ -78,6 +79,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     };
     let service = service?;
     folder.keep_config()?;
+    // It may have been left for long, and nobody runs it for the sake of its clock.
+    accept(&service.flows.pool, Clock::System.now()).await?;
     let mailbox = Arc::new(Mailbox::open(&folder.mails()).context("the folder of mails")?);
     let origin = format!("http://{}", places.page);
     let demo = Demo {

@@ -74,6 +74,7 @@ pub struct Metrics {
     log: Gauge,
     disk_free: Gauge,
     disk_alarm: Gauge,
+    clock_alarm: Gauge,
 }
 
 impl Metrics {
@@ -179,6 +180,11 @@ impl Metrics {
                 ours,
                 "sqlite_disk_alarm",
                 "1 while less is free there than database.min_free: signups are refused",
+            ),
+            clock_alarm: add(
+                ours,
+                "clock_alarm",
+                "1 while the clock has jumped ahead: nothing expires and nothing is deleted",
             ),
             registry,
         }
@@ -307,6 +313,11 @@ impl Metrics {
     pub fn disk(&self, free: u64, low: bool) {
         self.disk_free.set(i64::try_from(free).unwrap_or(i64::MAX));
         self.disk_alarm.set(i64::from(low));
+    }
+
+    /// Raises or ends the alarm that the clock has jumped ahead.
+    pub fn clock_alarm(&self, on: bool) {
+        self.clock_alarm.set(i64::from(on));
     }
 
     /// Writes all metrics in OpenMetrics text; serve it as [`CONTENT_TYPE`].

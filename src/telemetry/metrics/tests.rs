@@ -28,6 +28,7 @@ fn every_metric_is_written_with_its_labels() {
     metrics.unsequenced_events(3);
     metrics.checkpoint(8, 1_700_000_060);
     metrics.trail_alarm(true);
+    metrics.clock_alarm(true);
     metrics.checkpoint_copy("endpoint", "failed");
     metrics.gate_waiting(2);
     metrics.log_pages(5);
@@ -59,6 +60,7 @@ fn every_metric_is_written_with_its_labels() {
         "confirmd_sqlite_log_pages 5",
         "confirmd_sqlite_disk_free_bytes 4096",
         "confirmd_sqlite_disk_alarm 1",
+        "confirmd_clock_alarm 1",
         "# EOF",
     ] {
         assert!(
