@@ -100,6 +100,9 @@ pub struct Consent {
     /// What the backend's challenge said, in its own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<String>,
+    /// When the signup came whose facts these are, where this one was made again from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_at: Option<Timestamp>,
 }
 
 /// The longest user agent that is kept, in bytes.

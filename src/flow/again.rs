@@ -11,7 +11,7 @@ use super::view::{SignupView, look};
 use super::work::Work;
 use super::{Error, Flows};
 use crate::domain::address::Address;
-use crate::domain::consent::Network;
+use crate::domain::consent::{Consent, Network};
 use crate::domain::delivery::{About, MessageKind, MessageState};
 use crate::domain::id::SignupId;
 use crate::domain::list::ListId;
@@ -88,7 +88,10 @@ pub async fn again(flows: &Arc<Flows>, id: SignupId) -> Result<Outcome, Error> {
         email,
         lists: about.collect(),
         locale,
-        consent: view.signup.consent.clone(),
+        consent: Consent {
+            first_at: Some(asked_at(&view.signup)),
+            ..view.signup.consent.clone()
+        },
         network: Network::default(),
         reference: view.signup.reference.clone(),
         attributes: view.signup.attributes.clone(),
@@ -106,6 +109,16 @@ pub async fn again(flows: &Arc<Flows>, id: SignupId) -> Result<Outcome, Error> {
         true => Outcome::OnItsWay(view),
         false => instead(view, &asked, &mails, &earlier, now),
     })
+}
+
+/// Returns when a person asked at the form.
+pub fn asked_at(signup: &Signup) -> Timestamp {
+    signup.consent.first_at.unwrap_or(signup.created_at)
+}
+
+/// Returns when they asked for a new mail, where a signup answers that.
+pub fn again_at(signup: &Signup) -> Option<Timestamp> {
+    signup.consent.first_at.map(|_| signup.created_at)
 }
 
 fn waits(mail: &Message) -> bool {

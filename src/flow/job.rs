@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Flows;
+use super::again::{again_at, asked_at};
 use super::work::Work;
 use crate::clock::random;
 use crate::domain::address::Address;
@@ -38,6 +39,8 @@ pub struct Job {
     pub subscriptions: Vec<SubscriptionId>,
     /// When the person did what the mail answers: signed up, confirmed or left.
     pub asked_at: Timestamp,
+    /// When they asked for a new mail instead of an expired one.
+    pub again_at: Option<Timestamp>,
     /// On which site, where the list knows it.
     pub site: Option<String>,
     /// When the link ends.
@@ -96,6 +99,11 @@ pub(super) async fn job(
         }
     };
     message.pinned = Some(pinned.clone());
+    let answers = matches!(
+        message.kind,
+        MessageKind::Confirmation | MessageKind::AlreadySubscribed
+    );
+    let answered = signup.filter(|_| answers);
     let subscriptions = message.lists.iter();
     let subscriptions = subscriptions
         .filter_map(|about| work.subscription(message.subscriber, &about.list))
@@ -104,12 +112,8 @@ pub(super) async fn job(
         to,
         locale: locale.clone(),
         subscriptions: subscriptions.collect(),
-        asked_at: match message.kind {
-            MessageKind::Confirmation | MessageKind::AlreadySubscribed => {
-                signup.map_or(message.created_at, |signup| signup.created_at)
-            }
-            MessageKind::Welcome | MessageKind::Goodbye => message.created_at,
-        },
+        asked_at: answered.map_or(message.created_at, asked_at),
+        again_at: answered.and_then(again_at),
         site: signup
             .and_then(|signup| vouched_site(&signup.consent.source, facts.iter().map(|f| &f.list))),
         expires: expires.or(signup.and_then(|signup| signup.expires_at)),

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::again::{again_at, asked_at};
 use super::view::{ListView, look};
 use super::work::Work;
 use super::{Error, Flows};
@@ -131,7 +132,7 @@ pub async fn receipt(flows: &Flows, id: SignupId) -> Result<Option<Receipt>, Err
             }
         }
     }
-    let asked = first_asked(&mut tx, signup).await?;
+    let asked = asked_at(signup);
     let now = in_force.catalog.sender(&signup.sender).cloned();
     Ok(Some(Receipt {
         signup: id,
@@ -140,7 +141,7 @@ pub async fn receipt(flows: &Flows, id: SignupId) -> Result<Option<Receipt>, Err
         locale: signup.locale.clone(),
         asked_at: signup.consent.at.unwrap_or(asked),
         received_at: signup.consent.at.map(|_| asked),
-        again_at: signup.again_of.map(|_| signup.created_at),
+        again_at: again_at(signup),
         action: signup.consent.action,
         source: place(&signup.consent.source),
         mailed: mailed(&tx.messages_to(signup.subscriber).await?, id),
@@ -203,18 +204,6 @@ async fn reported(
         locale: kept.locale,
         hash,
     }))
-}
-
-/// When the signup came from whose facts this one was made, as far as it is still kept.
-async fn first_asked(tx: &mut Tx, signup: &Signup) -> Result<Timestamp, store::Error> {
-    let (mut asked, mut before) = (signup.created_at, signup.again_of);
-    while let Some(id) = before {
-        let Some(earlier) = tx.signups(&[id]).await?.pop() else {
-            break;
-        };
-        (asked, before) = (earlier.created_at, earlier.again_of);
-    }
-    Ok(asked)
 }
 
 fn mailed(messages: &[Message], signup: SignupId) -> Option<Mailed> {

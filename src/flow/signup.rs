@@ -294,7 +294,7 @@ fn evidence(event: Event, request: &Request, wording: &Value) -> Event {
     let consent = &request.consent;
     let form = json!({
         "action": consent.action, "source": consent.source, "at": consent.at, "challenge": consent.challenge,
-        "ref": request.reference, "again_of": request.again_of,
+        "ref": request.reference, "again_of": request.again_of, "first_at": consent.first_at,
     });
     let event = event
         .evidence(

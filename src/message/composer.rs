@@ -37,6 +37,8 @@ pub struct Letter {
     pub subscriptions: Vec<Uuid>,
     /// When the person did what the mail answers.
     pub asked_at: Timestamp,
+    /// When they asked for a new mail instead of an expired one.
+    pub again_at: Option<Timestamp>,
     /// The host of the form, where the list vouches for it.
     pub site: Option<String>,
     /// When the confirm link ends.
@@ -134,6 +136,7 @@ impl Composer {
             facts,
             pinned: letter.pinned.clone(),
             asked_at: letter.asked_at,
+            again_at: letter.again_at,
             site: letter.site.clone(),
             expires: letter.expires,
             public_url: self.public_url.clone(),
@@ -157,6 +160,7 @@ impl Composer {
             boundary: letter.pinned.boundary.clone(),
             links: self.links(letter, tokens),
             asked_at: letter.asked_at,
+            again_at: letter.again_at,
             site: letter.site.clone(),
             expires: letter.expires,
         };

@@ -21,6 +21,8 @@ pub(super) struct Content {
     pub links: Links,
     /// To the minute.
     pub asked_at: Timestamp,
+    /// To the minute.
+    pub again_at: Option<Timestamp>,
     pub site: Option<String>,
     /// To the minute.
     pub expires: Option<Timestamp>,
@@ -38,6 +40,7 @@ impl Content {
                 sender,
                 lists: self.lists().collect::<Result<_, _>>()?,
                 asked_at: self.asked_at,
+                again_at: self.again_at,
                 site,
                 expires: self.expires.ok_or(ComposeError::Missing("expiry"))?,
                 life: self.life,
@@ -49,6 +52,7 @@ impl Content {
                 sender,
                 lists: self.joined()?,
                 asked_at: self.asked_at,
+                again_at: self.again_at,
                 site,
             }),
             MessageKind::Welcome => template.render(&Welcome {

@@ -31,6 +31,8 @@ pub struct Draft {
     pub links: Links,
     /// When the person did what the mail answers: signed up, confirmed or left.
     pub asked_at: Timestamp,
+    /// When they asked for a new mail instead of an expired one.
+    pub again_at: Option<Timestamp>,
     /// The host of the signup's page, only where the list vouches for it.
     pub site: Option<String>,
     /// When the confirm link ends; a confirmation needs it.
@@ -65,6 +67,7 @@ impl Draft {
             facts: self.facts.clone(),
             links,
             asked_at: self.asked_at.minute(),
+            again_at: self.again_at.map(Timestamp::minute),
             site: self.site.clone(),
             expires: self.expires.map(Timestamp::minute),
             life: self.expires.map_or(0, |end| end.since(self.date).as_secs()),

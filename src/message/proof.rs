@@ -31,6 +31,9 @@ pub struct Proof {
     pub pinned: Pinned,
     /// When the person did what the mail answers.
     pub asked_at: Timestamp,
+    /// When they asked for a new mail instead of an expired one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again_at: Option<Timestamp>,
     /// The host of the form, where the list vouched for it.
     pub site: Option<String>,
     /// The end of its confirm link.
@@ -79,6 +82,7 @@ impl Proof {
             signup: Some(Uuid::nil()),
             subscriptions: vec![Uuid::nil(); links],
             asked_at: self.asked_at,
+            again_at: self.again_at,
             site: self.site.clone(),
             expires: self.expires,
         })

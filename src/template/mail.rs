@@ -25,6 +25,8 @@ pub struct Confirmation {
     pub lists: Vec<ListFace>,
     /// When the signup came, to the minute.
     pub asked_at: Timestamp,
+    /// When they asked for a new mail instead of an expired one, to the minute.
+    pub again_at: Option<Timestamp>,
     /// The host of the page on which it was made, where the list vouches for it.
     pub site: Option<String>,
     /// When the link ends, to the minute.
@@ -48,6 +50,8 @@ pub struct AlreadySubscribed {
     pub lists: Vec<JoinedList>,
     /// When the signup came, to the minute.
     pub asked_at: Timestamp,
+    /// When they asked for a new mail instead of an expired one, to the minute.
+    pub again_at: Option<Timestamp>,
     /// The host of the page on which it was made, where the list vouches for it.
     pub site: Option<String>,
 }

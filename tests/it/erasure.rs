@@ -36,6 +36,7 @@ fn requests(app: &TestApp, emails: &[String]) -> Vec<Request> {
             }],
             locale: "en".parse().expect("a language"),
             consent: Consent {
+                first_at: None,
                 action: Action::Checkbox,
                 source: "https://acme.example/news".to_owned(),
                 text_sha256: None,

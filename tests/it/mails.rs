@@ -144,6 +144,7 @@ fn draft(kind: MessageKind, tag: &str) -> Draft {
             unsubscribe: vec![link("u")],
         },
         asked_at: Timestamp::parse("2026-11-23T09:05:00Z").unwrap(),
+        again_at: None,
         site: Some("acme.example".to_owned()),
         expires: Some(date + Duration::from_secs(7 * 86_400)),
     }
@@ -177,6 +178,7 @@ fn letter(composer: &Composer, draft: Draft, subject: u128) -> Letter {
         signup: Some(Uuid::from_u128(subject)),
         subscriptions: vec![Uuid::from_u128(1), Uuid::from_u128(2)],
         asked_at: draft.asked_at,
+        again_at: draft.again_at,
         site: draft.site,
         expires: draft.expires,
     }

@@ -21,7 +21,7 @@ use crate::delivery::QUICK;
 use crate::delivery::claims::{claimed, end_leases};
 use crate::support::app::{Db, LISTS, TestApp, both, signup};
 use crate::support::http::{Response, send};
-use crate::support::links::without_styles;
+use crate::support::links::{A_LIFE, fresh, read, without_styles};
 use crate::support::peer::{Act, Point, Seen};
 use crate::support::{out, serve};
 
@@ -642,8 +642,8 @@ both!(another_trail_is_seen, |db| {
     );
 });
 
-/// Rewrites a part and the commitment to it, as an installation could whose events no checkpoint covers yet.
-fn forge(record: &mut Value, kind: &str, part: Part, at: &str, to: Value) {
+/// Rewrites a part of the nth event of a kind and the commitment to it, as an installation could whose events no checkpoint covers yet.
+fn forge(record: &mut Value, (kind, nth): (&str, usize), part: Part, at: &str, to: Value) {
     record["checkpoint"] = Value::Null;
     let events = record["evidence"].as_array_mut().unwrap();
     events
@@ -654,7 +654,7 @@ fn forge(record: &mut Value, kind: &str, part: Part, at: &str, to: Value) {
         let leaf = String::from_utf8(decode(&event["leaf"])).unwrap();
         leaf.contains(&format!("\"type\":\"{kind}\""))
     };
-    let event = events.iter_mut().find(is_one).unwrap();
+    let event = events.iter_mut().filter(is_one).nth(nth).unwrap();
     let leaf = String::from_utf8(decode(&event["leaf"])).unwrap();
     let mut parts = event["parts"].as_array_mut().unwrap().iter_mut();
     let kept = parts.find(|kept| kept["part"] == part.as_str()).unwrap();
@@ -671,6 +671,54 @@ fn forge(record: &mut Value, kind: &str, part: Part, at: &str, to: Value) {
     kept["body"] = new.body.into();
     event["leaf"] = BASE64_STANDARD.encode(forged).into();
 }
+
+// The person asked once at the form, and later for another mail: neither time passes for the other.
+both!(a_mail_that_was_asked_for_again_says_so, |db| {
+    let app = TestApp::start(db).await;
+    let [first, _] = fresh(&app, "anna@example.org", &["weekly"]).await;
+    for _ in 0..2 {
+        app.pass(A_LIFE);
+        app.press(&format!("{first}/again"), "").await;
+        app.deliver().await;
+    }
+    let mail = app.mailbox("anna@example.org").pop().unwrap();
+    let text: Vec<_> = mail.text.split_whitespace().collect();
+    let text = text.join(" ");
+    let asked = "on 23 November 2026 at 09:00 (UTC), on acme.example. \
+        You asked for this new mail on 9 December 2026 at 09:00 (UTC).";
+    assert!(text.contains(asked), "{text}");
+    let page = read(&app.open(&mail.confirm()).await);
+    let asked = "23 November 2026 at 09:00 (UTC), on acme.example";
+    assert!(page.contains(asked), "{page}");
+    app.press(&mail.confirm(), "").await;
+    checkpoint(&app).await;
+    let file = weekly(&app, &subscriber(&app).await).await;
+    validate(&file);
+    check(&file.to_string()).unwrap();
+    let record = &file["records"][0];
+    assert_eq!(record["collection"]["at"], "2026-11-23T09:00:00.000000Z");
+    let later = json!("2026-11-24T09:00:00.000000Z");
+    for (kind, part, at, why) in [
+        (
+            "signup.accepted",
+            Part::Form,
+            "/first_at",
+            "it names another time than the signup that it was made from",
+        ),
+        (
+            "message.sent",
+            Part::Mail,
+            "/mail/again_at",
+            "the mail names another time than the signup has",
+        ),
+    ] {
+        let mut changed = file.clone();
+        let record = &mut changed["records"][0];
+        forge(record, (kind, 1), part, at, later.clone());
+        let seen = check(&changed.to_string()).unwrap_err();
+        assert!(seen.contains(why), "{at}: {seen}");
+    }
+});
 
 both!(facts_that_tell_different_stories_are_seen, |db| {
     let (app, subscriber) = anna(db).await;
@@ -816,7 +864,7 @@ both!(facts_that_tell_different_stories_are_seen, |db| {
         ),
     ] {
         let mut changed = file.clone();
-        forge(&mut changed["records"][0], kind, part, at, to);
+        forge(&mut changed["records"][0], (kind, 0), part, at, to);
         let told = check(&changed.to_string());
         let why = told.expect_err(at);
         assert!(why.contains(expected), "{at}: {why}");

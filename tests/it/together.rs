@@ -158,6 +158,7 @@ fn request(app: &TestApp, name: &str, n: usize) -> Request {
             .parse()
             .expect("a language"),
         consent: Consent {
+            first_at: None,
             action: Action::Checkbox,
             source: "https://acme.example/news".to_owned(),
             text_sha256: brings_all(n).then(|| Hash::of(b"words")),

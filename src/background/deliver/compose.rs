@@ -62,6 +62,7 @@ fn letter(job: &Job) -> Letter {
         signup: message.signup.map(|id| id.0),
         subscriptions: job.subscriptions.iter().map(|id| id.0).collect(),
         asked_at: job.asked_at,
+        again_at: job.again_at,
         site: job.site.clone(),
         expires: job.expires,
     }

@@ -207,9 +207,10 @@ impl<'b> Told<'b> {
         })
     }
 
-    /// Returns when the person agreed, as the form's backend reports it, else when that was written down.
+    /// Returns when the person agreed, as the form's backend reports it, else when that was first written down.
     fn at(&self) -> Timestamp {
-        let reported = self.form("at").and_then(|at| Timestamp::parse(&at).ok());
+        let named = |name| Timestamp::parse(&self.form(name)?).ok();
+        let reported = named("at").or_else(|| named("first_at"));
         reported.unwrap_or(self.asked.leaf.time)
     }
 

@@ -10,6 +10,7 @@ use crate::domain::delivery::MessageKind;
 use crate::domain::event::EventKind;
 use crate::domain::evidence::Part;
 use crate::domain::list::{Facts, ListId, vouched_site};
+use crate::domain::time::Timestamp;
 
 /// What facts are compared with.
 pub struct Story<'s> {
@@ -65,11 +66,38 @@ impl Story<'_> {
         if let Some(wording) = event.says(Part::Wording) {
             self.words(&wording)?;
         }
+        if event.leaf.kind == EventKind::SignupAccepted {
+            self.made_again(event)?;
+        }
         if event.leaf.kind.is_confirm() {
             let asked = asked.ok_or("the signup that it confirms is missing")?;
             self.confirmed(event, asked)?;
         }
         self.mailed(event, asked)
+    }
+
+    /// A signup that was made again from an earlier one has its time.
+    fn made_again(&self, event: &Opened) -> Result<(), String> {
+        let Some(form) = event.says::<serde_json::Value>(Part::Form) else {
+            return Ok(());
+        };
+        let Some(first) = first_at(&form) else {
+            return Ok(());
+        };
+        let earlier = self.events.iter().find(|one| {
+            let signup = one.leaf.signup.map(|id| id.to_string());
+            one.leaf.kind == EventKind::SignupAccepted
+                && signup.as_deref() == form["again_of"].as_str()
+        });
+        let earlier = earlier.ok_or("the signup that it was made from is missing")?;
+        let said = earlier.says::<serde_json::Value>(Part::Form);
+        let said = said.map(|said| first_at(&said).unwrap_or(earlier.leaf.time));
+        match said {
+            Some(said) if said != first => {
+                Err("it names another time than the signup that it was made from".to_owned())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The words are those of the lists at the signup.
@@ -149,10 +177,16 @@ impl Story<'_> {
                 self.list
             ));
         }
-        if mail.asked_at != asked.leaf.time {
+        let form: Option<serde_json::Value> = asked.says(Part::Form);
+        let first = match &form {
+            Some(form) => first_at(form),
+            // Nothing else says when; that it was made again, the mail does.
+            None => mail.again_at.map(|_| mail.asked_at),
+        };
+        let again = first.map(|_| asked.leaf.time);
+        if (mail.asked_at, mail.again_at) != (first.unwrap_or(asked.leaf.time), again) {
             return Err("the mail names another time than the signup has".to_owned());
         }
-        let form: Option<serde_json::Value> = asked.says(Part::Form);
         let source = form.as_ref().and_then(|form| form.get("source")?.as_str());
         let lists = mail.facts.iter().filter_map(|hash| self.facts.get(hash));
         let site = source.and_then(|source| vouched_site(source, lists.map(|facts| &facts.list)));
@@ -173,6 +207,11 @@ impl Story<'_> {
             .find(|words| words.list == *self.list);
         words.map(|words| words.facts)
     }
+}
+
+/// When the signup came whose facts a form repeats, where it does.
+fn first_at(form: &serde_json::Value) -> Option<Timestamp> {
+    Timestamp::parse(form.get("first_at")?.as_str()?).ok()
 }
 
 /// A part that is there must be readable, or the checks would pass it by.

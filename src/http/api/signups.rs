@@ -279,6 +279,7 @@ fn read_consent(
     let user_agent = object.text("user_agent", USER_AGENT);
     let challenge = object.text("challenge", 200);
     let consent = Consent {
+        first_at: None,
         action: action?,
         source: source?,
         text_sha256: hash,

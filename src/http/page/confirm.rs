@@ -211,7 +211,7 @@ fn as_it_stands(app: &App, token: &str, view: &SignupView, pressed: &[ListId]) -
             sender,
             open,
             other: confirmed.chain(other).collect(),
-            asked_at: view.signup.created_at,
+            asked_at: ask_again::asked_at(&view.signup),
             site: vouched_site(
                 &view.signup.consent.source,
                 view.offered().map(|l| &l.facts.list),

@@ -47,6 +47,7 @@ pub(in crate::template) fn mails(kind: MessageKind) -> Vec<MailSample> {
                 sender: sender(),
                 lists: vec![weekly()],
                 asked_at: at(0),
+                again_at: None,
                 site,
                 expires: at(7 * 86_400),
                 life: 7 * 86_400,
@@ -57,6 +58,7 @@ pub(in crate::template) fn mails(kind: MessageKind) -> Vec<MailSample> {
             let many = Confirmation {
                 sender: long_sender(),
                 lists: vec![weekly(), offers(), report()],
+                again_at: Some(at(600)),
                 site: None,
                 life: 90 * 60,
                 ..one.clone()
@@ -73,6 +75,7 @@ pub(in crate::template) fn mails(kind: MessageKind) -> Vec<MailSample> {
                 sender: sender(),
                 lists: vec![joined(weekly())],
                 asked_at: at(0),
+                again_at: None,
                 site,
             };
             let many = AlreadySubscribed {
