@@ -14,8 +14,8 @@ pub enum Command {
     ///
     /// When a clock jumps ahead by more than an hour nothing expires and nothing is deleted, which a log line, the metric
     /// confirmd_clock_alarm and /readyz say. On SQLite a service that was off for an hour sees the same. Look whether the time
-    /// is right (`date`), then run this: the service goes on within ten seconds, and the trail says what was believed. On
-    /// PostgreSQL a process whose clock the server's own agrees with needs none of it.
+    /// is right (`date`), then run this: the service goes on within ten seconds, and the trail has the event
+    /// `clock.accepted`. On PostgreSQL a process whose clock the server's own agrees with needs none of it.
     Accept,
 }
 

@@ -440,7 +440,8 @@ both!(without_the_database_nothing_is_promised, |db| {
                 wait.parse::<u32>().is_ok_and(|seconds| seconds > 0),
                 "{wait}"
             );
-            assert!(answer.body.contains("try again"), "{}", answer.body);
+            let again = "it may not have been recorded: please open the link again";
+            assert!(answer.body.contains(again), "{}", answer.body);
         }
     }
     assert_eq!(app.dump().await, before);
