@@ -12,7 +12,7 @@ use crate::support::serve::command;
 
 const OLD: &str = "Yes, mail me the weekly news of Acme B.V.";
 const NEW: &str = "Yes, mail me everything.";
-const ENDED: &str = "Your subscription has ended\nAcme B.V. may not mail you Weekly news.";
+const ENDED: &str = "Your subscription has ended\nAcme B.V. may not mail you “Weekly news”.";
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The usual lists with other words of the weekly news.
