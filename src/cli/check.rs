@@ -13,7 +13,7 @@ use crate::flow::keyring;
 use crate::flow::register::{self, Closing};
 use crate::smtp::{Relay, trusting};
 use crate::store::connect::{ConnectError, durability};
-use crate::store::disk::Disk;
+use crate::store::disk::{Disk, nearest};
 
 /// What to look at, and how to print.
 #[derive(Debug, ClapArgs)]
@@ -192,8 +192,7 @@ fn places(report: &mut Report, trail: &Trail) {
 
 /// Tells whether files can be made in a folder; one that is not there yet is made in the nearest one above it.
 fn writable(dir: &Path) -> Result<(), String> {
-    let there = dir.ancestors().find(|dir| dir.exists());
-    let there = there.unwrap_or(Path::new("."));
+    let there = nearest(dir);
     let cannot = |why: &dyn Display| format!("{} cannot be written: {why}", there.display());
     match there.is_dir() {
         true => access(there, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| cannot(&error)),

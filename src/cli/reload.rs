@@ -11,7 +11,7 @@ use super::settings::routes;
 use super::{Source, open};
 use crate::background::deliver::Deliver;
 use crate::config::{Config, Smtp};
-use crate::flow::register::{check, register};
+use crate::flow::register::{refuse_nothing, register};
 use crate::flow::{Flows, keyring};
 use crate::http::{App, Pages};
 use crate::lifecycle;
@@ -44,7 +44,7 @@ impl Parts {
         open::origin(&flows.pool, config).await?;
         let keys = keyring::open_existing(&flows.pool, &self.started.keys.dir).await?;
         let catalog = config.catalog();
-        check(&flows.pool, &catalog).await?;
+        refuse_nothing(&flows.pool, &catalog).await?;
         let in_force = register(&flows.pool, catalog, flows.clock.now()).await?;
         let composer = Composer::new(templates, &self.started.server.public_url);
         self.deliver.set_composer(Arc::new(composer)).await?;

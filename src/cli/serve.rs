@@ -278,7 +278,7 @@ async fn watch_database(flows: Arc<Flows>, stop: Stop) -> Result<(), &'static st
     }
 }
 
-async fn ready(flows: Arc<Flows>, stop: Stop) -> Result<&'static str, String> {
+async fn ready(flows: Arc<Flows>, stop: Stop) -> Result<Option<&'static str>, String> {
     if stop.is_soft() {
         return Err("stopping".to_owned());
     }
@@ -296,10 +296,8 @@ async fn ready(flows: Arc<Flows>, stop: Stop) -> Result<&'static str, String> {
         error.to_string()
     });
     // People are served all the same.
-    written.map(|()| match flows.seen.has_jumped() {
-        true => "the clock has jumped ahead: nothing expires; see confirmd clock accept",
-        false => "",
-    })
+    let jumped = "the clock has jumped ahead: nothing expires; see confirmd clock accept";
+    written.map(|()| flows.seen.has_jumped().then_some(jumped))
 }
 
 /// Looks at the disk under a SQLite file.

@@ -1,6 +1,6 @@
 //! Somebody presses "no" on a confirmation mail: what is open is declined, and what was confirmed, by it or another, ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,9 +107,13 @@ async fn changes(
 ) -> Result<BTreeMap<SubscriberId, i64>, Error> {
     let lifts = batch.iter().filter(|press| press.wish == Wish::LiftHold);
     let signups = lifts.filter_map(|press| work.signup(press.signup));
-    let whose: BTreeSet<_> = signups.map(|signup| signup.subscriber).collect();
-    let whose: Vec<_> = whose.into_iter().collect();
-    tx.changes_since(&whose, now - DAY).await
+    let whose = signups.map(|signup| signup.subscriber).collect();
+    let mut changes = BTreeMap::new();
+    let kind = EventKind::SubscriberChanged;
+    for (whose, _) in tx.told_since(kind, &whose, now - DAY).await? {
+        *changes.entry(whose).or_default() += 1;
+    }
+    Ok(changes)
 }
 
 fn say_no(

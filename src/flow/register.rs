@@ -96,7 +96,7 @@ pub async fn register(
     tx.append(&events).await?;
     let in_force = load(&mut tx, catalog).await?;
     tx.commit().await?;
-    // To count takes a while where there is much: nobody has to wait for it.
+    // To count takes a while where there is much: nobody has to wait for the end of a transaction meanwhile.
     for gone in gone {
         let Closing {
             list,
@@ -150,15 +150,7 @@ pub async fn check(pool: &Pool, catalog: &Catalog) -> Result<Effects, RegisterEr
     let mut tx = pool.read().await?;
     let mut effects = Effects::default();
     let registered = tx.registered_lists().await?;
-    let gone = left_out(&registered, catalog);
-    if catalog.lists().next().is_none() && !gone.is_empty() {
-        let names: Vec<_> = gone.iter().map(|gone| gone.id.as_str()).collect();
-        return Err(RegisterError::Nothing {
-            open: gone.len(),
-            names: names.join(", "),
-        });
-    }
-    for gone in gone {
+    for gone in some_stay(&registered, catalog)? {
         effects.closing.push(closing(&mut tx, gone).await?);
     }
     for old in &registered {
@@ -174,6 +166,30 @@ pub async fn check(pool: &Pool, catalog: &Catalog) -> Result<Effects, RegisterEr
         }
     }
     Ok(effects)
+}
+
+/// Refuses a set without any list where some are open: most likely its file was cut off.
+///
+/// # Errors
+/// [`RegisterError::Nothing`], or when the database refuses.
+pub async fn refuse_nothing(pool: &Pool, catalog: &Catalog) -> Result<(), RegisterError> {
+    let registered = pool.read().await?.registered_lists().await?;
+    some_stay(&registered, catalog).map(drop)
+}
+
+fn some_stay<'r>(
+    registered: &'r [Registered],
+    catalog: &Catalog,
+) -> Result<Vec<&'r Registered>, RegisterError> {
+    let gone = left_out(registered, catalog);
+    if catalog.lists().next().is_none() && !gone.is_empty() {
+        let names: Vec<_> = gone.iter().map(|gone| gone.id.as_str()).collect();
+        return Err(RegisterError::Nothing {
+            open: gone.len(),
+            names: names.join(", "),
+        });
+    }
+    Ok(gone)
 }
 
 /// Finds the open lists that are not configured.

@@ -10,6 +10,7 @@ use super::{Flows, mail};
 use crate::domain::delivery::{About, MessageKind};
 use crate::domain::event::EventKind;
 use crate::domain::id::{SubscriberId, SubscriptionId};
+use crate::domain::list::ListId;
 use crate::domain::pepper::Keyed;
 use crate::domain::subscription::{Move, State};
 use crate::domain::time::Timestamp;
@@ -142,7 +143,7 @@ pub async fn unsubscribe(
             outcomes.push(Outcome::Left { view, goodbye });
         } else {
             let repeated = now.since(current.since) > REPEATED_AFTER;
-            if repeated && told.insert(current.id) {
+            if repeated && told.insert((current.subscriber, current.list.clone())) {
                 let event = flows
                     .event(EventKind::UnsubscribeRepeated, now, Some(sender))
                     .list(&current.list)
@@ -183,19 +184,23 @@ async fn targets(
     Ok(targets)
 }
 
-/// Finds those who left long ago and of whom it was said a while ago that they pressed again: an event is for ever, and a link
-/// can be pressed without end.
+/// Finds of whom it was said already that they press again long after they left: an event is for ever, and a link can be pressed
+/// without end.
 async fn told(
     tx: &mut Tx,
     targets: &BTreeMap<SubscriptionId, Subscription>,
     now: Timestamp,
-) -> Result<BTreeSet<SubscriptionId>, Error> {
-    let long_ago = |target: &&Subscription| now.since(target.since) > REPEATED_AFTER;
-    let left = targets
-        .values()
-        .filter(|target| !target.state.is_subscribed());
-    let left: Vec<_> = left.filter(long_ago).collect();
-    tx.repeated_since(&left, now - REPEATED_AFTER).await
+) -> Result<BTreeSet<(SubscriberId, ListId)>, Error> {
+    let again = |target: &&Subscription| {
+        !target.state.is_subscribed() && now.since(target.since) > REPEATED_AFTER
+    };
+    let left = targets.values().filter(again);
+    let left = left.map(|target| target.subscriber).collect();
+    let (kind, since) = (EventKind::UnsubscribeRepeated, now - REPEATED_AFTER);
+    let told = tx.told_since(kind, &left, since).await?.into_iter();
+    Ok(told
+        .filter_map(|(whose, list)| Some((whose, list?)))
+        .collect())
 }
 
 /// Finds the mailboxes to which a goodbye may go: only who pressed on the page gets one.

@@ -22,12 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub fn router<F, R>(metrics: Arc<Metrics>, ready: F) -> Router
 where
     F: Fn() -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = Result<&'static str, String>> + Send + 'static,
+    R: Future<Output = Result<Option<&'static str>, String>> + Send + 'static,
 {
     let readiness = move || async move {
         let reason = match timeout(PATIENCE, ready()).await {
-            Ok(Ok("")) => return plain(StatusCode::OK, "ready\n".to_owned()),
-            Ok(Ok(but)) => return plain(StatusCode::OK, format!("ready\n{but}\n")),
+            Ok(Ok(None)) => return plain(StatusCode::OK, "ready\n".to_owned()),
+            Ok(Ok(Some(but))) => return plain(StatusCode::OK, format!("ready\n{but}\n")),
             Ok(Err(reason)) => reason,
             Err(_) => format!("no answer in {} seconds", PATIENCE.as_secs()),
         };

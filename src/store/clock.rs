@@ -31,19 +31,18 @@ impl Tx {
     pub async fn see_clock(&mut self, at: Timestamp) -> Result<(), Error> {
         const SQL: &str = "insert into clock (one, at) values (1, $1)
             on conflict (one) do update set at = excluded.at where clock.at < excluded.at";
-        on!(self, |conn| sqlx::query(SQL)
-            .bind(at)
-            .execute(conn)
-            .await
-            .map(drop)?);
-        Ok(())
+        self.note_clock(SQL, at).await
     }
 
     /// Sets the time from which the clock has to go on evenly.
     pub async fn set_clock(&mut self, at: Timestamp) -> Result<(), Error> {
         const SQL: &str = "insert into clock (one, at) values (1, $1)
             on conflict (one) do update set at = excluded.at";
-        on!(self, |conn| sqlx::query(SQL)
+        self.note_clock(SQL, at).await
+    }
+
+    async fn note_clock(&mut self, sql: &'static str, at: Timestamp) -> Result<(), Error> {
+        on!(self, |conn| sqlx::query(sql)
             .bind(at)
             .execute(conn)
             .await

@@ -75,9 +75,7 @@ impl Disk {
     /// # Errors
     /// When it cannot be looked at, or is another machine's.
     pub fn under(database: &Path) -> Result<Self, ConnectError> {
-        let mut above = database.ancestors().skip(1);
-        let folder = above.find(|folder| folder.exists());
-        let folder = folder.unwrap_or(Path::new("."));
+        let folder = nearest(database.parent().unwrap_or(database));
         let cannot = |error| ConnectError::file(folder, &error);
         // SQLite follows links, and puts its log beside the file that they lead to.
         let database = match database.canonicalize() {
@@ -151,6 +149,12 @@ impl Disk {
     pub(super) fn log(&self) -> PathBuf {
         with_end(&self.database, LOG)
     }
+}
+
+/// Finds what is there of a path that may not be there yet: itself, or the nearest folder above it.
+pub fn nearest(path: &Path) -> &Path {
+    let there = path.ancestors().find(|above| above.exists());
+    there.unwrap_or(Path::new("."))
 }
 
 /// Appends to the name of a file.

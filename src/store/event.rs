@@ -1,15 +1,15 @@
 //! Events: appended by flows, numbered by the sequencer, read in the order of their numbers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
 use super::set::Set;
-use super::subscriber::Subscription;
+use super::types::parsed;
 use super::{COUNTED, Error, Tx, on};
 use crate::domain::event::{Event, EventKind, Sequenced};
-use crate::domain::id::{SubscriberId, SubscriptionId};
-use crate::domain::list::SenderId;
+use crate::domain::id::SubscriberId;
+use crate::domain::list::{ListId, SenderId};
 use crate::domain::time::Timestamp;
 use crate::trail::leaf::{Leaf, encode};
 
@@ -84,49 +84,28 @@ impl Tx {
         rows.into_iter().map(read).collect()
     }
 
-    /// Returns those of which it was said since then that they were left again.
-    pub async fn repeated_since(
+    /// Returns about whom there were events of a kind since then, and of which list: as often as there were.
+    pub async fn told_since(
         &mut self,
-        subscriptions: &[&Subscription],
+        kind: EventKind,
+        subscribers: &BTreeSet<SubscriberId>,
         since: Timestamp,
-    ) -> Result<BTreeSet<SubscriptionId>, Error> {
-        if subscriptions.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        const SQL: &str = "select s.id from {set} where exists (select 1 from event
-            where event.subscriber = s.subscriber and event.type = s.type and event.list = s.list and event.time > s.since)";
-        let repeated = EventKind::UnsubscribeRepeated.as_str();
-        let set = Set::new()
-            .uuid("id", subscriptions.iter().map(|s| s.id.0))
-            .uuid("subscriber", subscriptions.iter().map(|s| s.subscriber.0))
-            .text("list", subscriptions.iter().map(|s| s.list.to_string()))
-            .text("type", subscriptions.iter().map(|_| repeated.to_owned()))
-            .time("since", subscriptions.iter().map(|_| since));
-        let rows: Vec<(Uuid,)> = self.rows(SQL, set).await?;
-        Ok(rows.into_iter().map(|(id,)| SubscriptionId(id)).collect())
-    }
-
-    /// Returns how often it was changed since then how subscribers' confirmation mails are held, or something else about them.
-    pub async fn changes_since(
-        &mut self,
-        subscribers: &[SubscriberId],
-        since: Timestamp,
-    ) -> Result<BTreeMap<SubscriberId, i64>, Error> {
+    ) -> Result<Vec<(SubscriberId, Option<ListId>)>, Error> {
         if subscribers.is_empty() {
-            return Ok(BTreeMap::new());
+            return Ok(Vec::new());
         }
-        const SQL: &str = "select s.id, (select count(*) from event
-              where event.subscriber = s.id and event.type = s.type and event.time > s.since) from {set}";
-        let changed = EventKind::SubscriberChanged.as_str();
+        const SQL: &str = "select event.subscriber, event.list from {set}
+            join event on event.subscriber = s.id and event.type = s.type and event.time > s.since";
         let set = Set::new()
             .uuid("id", subscribers.iter().map(|id| id.0))
-            .text("type", subscribers.iter().map(|_| changed.to_owned()))
+            .text("type", subscribers.iter().map(|_| kind.as_str().to_owned()))
             .time("since", subscribers.iter().map(|_| since));
-        let rows: Vec<(Uuid, i64)> = self.rows(SQL, set).await?;
-        Ok(rows
-            .into_iter()
-            .map(|(id, n)| (SubscriberId(id), n))
-            .collect())
+        let rows: Vec<(Uuid, Option<String>)> = self.rows(SQL, set).await?;
+        let told = rows.into_iter().map(|(whose, list)| {
+            let list = list.as_deref().map(parsed).transpose()?;
+            Ok((SubscriberId(whose), list))
+        });
+        told.collect()
     }
 
     /// Returns the bytes of all events of a subscriber in the order of their writing, each with its number if it has one.

@@ -399,7 +399,7 @@ async fn the_operators_listener_tells_alive_ready_and_numbers() {
         let first = asked.fetch_add(1, Ordering::Relaxed) == 0;
         async move {
             if first {
-                Ok("")
+                Ok(None)
             } else {
                 Err("the database does not answer.".to_owned())
             }
